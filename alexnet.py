@@ -1,0 +1,132 @@
+"""AlexNet as Caffe's bvlc_alexnet defines it, as a TensorFlow graph, with weights loaded layer by layer.
+
+Krizhevsky et al., "ImageNet Classification with Deep Convolutional Neural Networks" (2012). The variant is the one of
+Caffe's models/bvlc_alexnet: local response normalisation comes before pooling (CaffeNet has it after), and conv2,
+conv4 and conv5 see their input in two groups, as the paper's two GPUs did.
+"""
+
+import math
+
+import numpy as np
+
+from console import quiet_startup
+from weights import read_weights
+
+with quiet_startup():
+    import tensorflow.compat.v1 as tf
+
+LAYERS = ('conv1', 'conv2', 'conv3', 'conv4', 'conv5', 'fc6', 'fc7', 'fc8')
+IMAGE_SIZE = 227  # height and width, in pixels
+
+
+class AlexNet:
+    """The graph from images to logits.
+
+    x: float32 [n, 227, 227, 3], BGR, 0..255 minus the channel mean (104, 117, 124).
+    keep_prob: scalar, the share of fc6 and fc7 outputs that dropout keeps, in (0, 1]; 1 for inference.
+    num_classes: number of outputs of fc8.
+    skip_layer: names of layers that `load_initial_weights` leaves at their random initial values.
+    weights_path: weight file; 'DEFAULT' is bvlc_alexnet.npy in the current folder.
+
+    outputs: {name: tensor} of conv1 norm1 pool1 conv2 norm2 pool2 conv3 conv4 conv5 pool5 fc6 fc7 fc8, after ReLU
+    and before dropout. Any of them can be fetched, or fed in place of being computed. fc8, the logits, float32
+    [n, num_classes], is an attribute too. variables: {layer: (weights, biases)}.
+    """
+
+    def __init__(self, x, keep_prob, num_classes, skip_layer, weights_path='DEFAULT'):
+        unknown = sorted(set(skip_layer) - set(LAYERS))
+        if unknown:
+            raise ValueError(f'no layer is called {", ".join(unknown)}; the layers are {" ".join(LAYERS)}')
+        self.x, self.keep_prob, self.num_classes = x, keep_prob, num_classes
+        self.skip_layer = tuple(skip_layer)
+        self.weights_path = 'bvlc_alexnet.npy' if weights_path == 'DEFAULT' else weights_path
+        self.outputs, self.variables = {}, {}
+        self.create()
+
+    def create(self):
+        """Build the graph; one line a layer."""
+        x = self.conv('conv1', self.x, size=11, filters=96, stride=4, padding='VALID')
+        x = self.max_pool('pool1', self.local_response_norm('norm1', x))
+        x = self.conv('conv2', x, size=5, filters=256, groups=2)
+        x = self.max_pool('pool2', self.local_response_norm('norm2', x))
+        x = self.conv('conv3', x, size=3, filters=384)
+        x = self.conv('conv4', x, size=3, filters=384, groups=2)
+        x = self.conv('conv5', x, size=3, filters=256, groups=2)
+        x = self.max_pool('pool5', x)
+        x = self.dropout(self.fully_connected('fc6', tf.reshape(x, [-1, 6 * 6 * 256]), 4096, stddev=0.005, bias=0.1))
+        x = self.dropout(self.fully_connected('fc7', x, 4096, stddev=0.005, bias=0.1))
+        self.fc8 = self.fully_connected('fc8', x, self.num_classes, stddev=0.01, relu=False)
+
+    def conv(self, name, x, size, filters, stride=1, padding='SAME', groups=1):
+        """Convolution and ReLU. A grouped one is split: the native kernel has no gradient without oneDNN."""
+        channels = int(x.shape[3]) // groups
+        stddev = math.sqrt(2 / (size * size * channels))  # He et al. (2015), for layers followed by ReLU
+        weights, biases = self.make_variables(name, [size, size, channels, filters], stddev)
+        pairs = zip(tf.split(x, groups, 3), tf.split(weights, groups, 3)) if groups > 1 else [(x, weights)]
+        parts = [tf.nn.conv2d(part, kernel, stride, padding) for part, kernel in pairs]
+        x = tf.concat(parts, 3) if groups > 1 else parts[0]
+        return self.keep(name, tf.nn.relu(tf.nn.bias_add(x, biases)))
+
+    def fully_connected(self, name, x, units, stddev, bias=0.0, relu=True):
+        """Matrix product, and ReLU unless the values are the logits.
+
+        First values are those of Caffe's bvlc_alexnet: pool5 has a norm of about 1000, with He's the loss explodes.
+        """
+        weights, biases = self.make_variables(name, [int(x.shape[1]), units], stddev, bias)
+        x = tf.nn.bias_add(tf.matmul(x, weights), biases)
+        return self.keep(name, tf.nn.relu(x) if relu else x)
+
+    def local_response_norm(self, name, x):
+        """Normalisation across 5 channels; Caffe divides its alpha 1e-4 by these 5, TensorFlow does not."""
+        return self.keep(name, tf.nn.local_response_normalization(x, depth_radius=2, bias=1, alpha=2e-5, beta=0.75))
+
+    def max_pool(self, name, x):
+        """Largest of 3x3, every 2; sizes fit, so that Caffe's rounding up plays no part."""
+        return self.keep(name, tf.nn.max_pool(x, 3, 2, 'VALID'))
+
+    def dropout(self, x):
+        """Dropout that scales what it keeps by 1 / keep_prob, as Caffe's does."""
+        return tf.nn.dropout(x, rate=1 - self.keep_prob)
+
+    def make_variables(self, layer, shape, stddev, bias=0.0):
+        """Return new weights, drawn from a normal distribution cut at 2 stddev, and biases, all `bias`."""
+        with tf.variable_scope(layer):
+            weights = tf.get_variable('weights', shape, initializer=tf.truncated_normal_initializer(stddev=stddev))
+            biases = tf.get_variable('biases', shape[-1:], initializer=tf.constant_initializer(bias))
+        self.variables[layer] = weights, biases
+        return weights, biases
+
+    def keep(self, name, x):
+        """Make a tensor reachable as outputs[name] and, in the graph, as '<name>/output:0'."""
+        self.outputs[name] = tf.identity(x, f'{name}/output')
+        return self.outputs[name]
+
+    def load_initial_weights(self, session):
+        """Give all layers but the skipped ones the values of the weight file.
+
+        Names and shapes are compared first. Raises ValueError with every difference, and then changes nothing.
+        Layers of the file that are skipped, or that AlexNet does not have, are left aside.
+        """
+        pretrained = read_weights(self.weights_path)
+        loaded = [layer for layer in LAYERS if layer not in self.skip_layer]
+        self.check_shapes(pretrained, loaded)
+        for layer in loaded:
+            for variable, value in zip(self.variables[layer], pretrained[layer]):
+                # The initial value is a tensor like any other: fed, it takes no new operation and leaves the
+                # graph definition small.
+                session.run(variable.initializer, {variable.initializer.inputs[1]: value})
+
+    def check_shapes(self, pretrained, loaded):
+        """Raise ValueError with every difference between the file's arrays and the layers to be loaded."""
+        differences = []
+        for layer in loaded:
+            if layer not in pretrained:
+                differences.append(f'{layer} is missing')
+                continue
+            for name, variable, value in zip(('weights', 'biases'), self.variables[layer], pretrained[layer]):
+                if tuple(variable.shape.as_list()) != np.shape(value):
+                    differences.append(f'{layer}/{name} is {np.shape(value)} and should be {tuple(variable.shape.as_list())}')
+        if differences:
+            raise ValueError(f'{self.weights_path} does not fit: {"; ".join(differences)}. It has '
+                             f'{" ".join(sorted(pretrained))}. A layer that it lacks can be trained from scratch: '
+                             f'name it in train_layers')

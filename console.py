@@ -1,0 +1,97 @@
+"""The edge of every command: settings from flags, an error in one line, TensorFlow without its start-up chatter."""
+
+import argparse
+import contextlib
+import dataclasses
+import os
+import re
+import sys
+import tempfile
+import typing
+
+# What TensorFlow's libraries write before their own log level applies; nothing here is an error of the run.
+CHATTER = re.compile(rb'I0000 |WARNING: All log messages before absl|E0000 .*failed call to cuInit')
+
+
+def setting(default, help):
+    """Return a dataclass field that carries its default and its help text."""
+    return dataclasses.field(default=default, metadata={'help': help})
+
+
+class ArgumentParser(argparse.ArgumentParser):
+    """argparse's parser, but a wrong flag is a ValueError, so that it is reported like every other error."""
+
+    def error(self, message):
+        raise ValueError(f'{message} (--help lists the flags)')
+
+
+def parse_settings(settings_class, arguments):
+    """Return an instance of the dataclass `settings_class`, each field changed by the flag of its name.
+
+    A field `name: T = setting(default, help)` becomes `--name`: T is str, int, float, bool (`--name`, `--no-name`),
+    tuple[str, ...] (several words), Literal[...] (one of its words), or one of these `| None` (the word None).
+    Raises ValueError for unknown flags and for values of the wrong type.
+    """
+    parser = ArgumentParser(description=settings_class.__doc__, allow_abbrev=False)
+    for field in dataclasses.fields(settings_class):
+        parser.add_argument(f'--{field.name}', default=field.default, **argument_options(field))
+    values = vars(parser.parse_args(arguments))
+    for name, value in values.items():
+        values[name] = None if value == ['None'] else tuple(value) if isinstance(value, list) else value
+    return settings_class(**values)
+
+
+def argument_options(field):
+    """Return what argparse's `add_argument` needs to read the values of one dataclass field."""
+    kinds = [kind for kind in typing.get_args(field.type) if kind is not type(None)]
+    optional = type(None) in typing.get_args(field.type)
+    kind = kinds[0] if optional else field.type
+    shown = ' '.join(field.default) if isinstance(field.default, tuple) else field.default
+    options = {'help': f'{field.metadata["help"]} [{shown}]'.replace('%', '%%')}
+    if kind is bool:
+        return {**options, 'action': argparse.BooleanOptionalAction}
+    if typing.get_origin(kind) is typing.Literal:
+        return {**options, 'choices': typing.get_args(kind)}
+    if typing.get_origin(kind) is tuple:
+        return {**options, 'nargs': '+', 'metavar': 'NAME'}
+
+    def convert(text):
+        return None if optional and text == 'None' else kind(text)
+    convert.__name__ = kind.__name__  # argparse names it in "invalid float value: 'x'"
+    return {**options, 'type': convert, 'metavar': kind.__name__.upper()}
+
+
+def run_command(main, arguments=None):
+    """Run `main(arguments)` and exit: 0, or its own status, 2 after a line about the error, 130 after Ctrl-C."""
+    try:
+        status = main(sys.argv[1:] if arguments is None else arguments)
+    except (ValueError, OSError) as error:
+        print(f'error: {error}', file=sys.stderr)
+        status = 2
+    except KeyboardInterrupt:
+        print('interrupted', file=sys.stderr)
+        status = 130
+    sys.exit(status)
+
+
+@contextlib.contextmanager
+def quiet_startup():
+    """Hold back standard error while TensorFlow is imported or makes its first session, then print all but chatter.
+
+    TF_CPP_MIN_LOG_LEVEL alone does not do it: the lines come before the log level is in force. Errors still show.
+    """
+    os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
+    sys.stderr.flush()
+    saved = os.dup(2)
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        finally:
+            sys.stderr.flush()
+            os.dup2(saved, 2)
+            os.close(saved)
+            held.seek(0)
+            kept = [line for line in held if not CHATTER.match(line)]
+            if kept:
+                os.write(2, b''.join(kept))
