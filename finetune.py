@@ -13,7 +13,7 @@ from alexnet import IMAGE_SIZE, LAYERS, AlexNet
 from console import parse_settings, quiet_startup, run_command, setting
 from datagenerator import (IMAGENET_MEAN, ImageDataGenerator, check_images, check_labels, read_class_names, read_list)
 from reports import RunLog, epoch_line, histogram_summaries, layer_table
-from runs import Checkpoints, make_run_folder, write_settings
+from runs import Checkpoints, check_run_dir, make_run_folder, write_settings
 from weights import find_weights
 
 with quiet_startup():
@@ -83,6 +83,7 @@ def finetune(settings):
     Raises ValueError for settings or files that do not work, FloatingPointError for a loss that is not finite.
     """
     check_settings(settings)
+    check_run_dir(settings.run_dir)
     data = read_data(settings)
     weights_path = find_weights(settings.weights_path, os.path.dirname(os.path.abspath(__file__)))
     trained, skipped = choose_layers(settings, weights_path)
@@ -206,11 +207,11 @@ def train(settings, session, network, data, run_dir, checkpoints):
         for epoch in range(1, settings.num_epochs + 1):
             start = time.monotonic()
             train_data.start_epoch(epoch - 1)
-            train_loss, train_accuracy = run_pass(session, network, train_data, settings, f'epoch {epoch}', log, step)
+            train_loss, train_accuracy = run_pass(session, network, train_data, settings, step, f'epoch {epoch}', log)
             seconds = time.monotonic() - start
             step += -(-train_data.data_size // settings.batch_size)
             val_data.start_epoch(0)
-            val_loss, val_accuracy = run_pass(session, network, val_data, settings, 'validating')
+            val_loss, val_accuracy = run_pass(session, network, val_data, settings, step, 'validation')
             metrics = {'epoch': epoch, 'train_loss': train_loss, 'train_accuracy': train_accuracy,
                        'val_loss': val_loss, 'val_accuracy': val_accuracy, 'learning_rate': settings.learning_rate,
                        'images_per_second': train_data.data_size / seconds, 'seconds': time.monotonic() - start}
@@ -223,11 +224,11 @@ def train(settings, session, network, data, run_dir, checkpoints):
     return best_accuracy, best_epoch
 
 
-def run_pass(session, network, generator, settings, title, log=None, step=0):
+def run_pass(session, network, generator, settings, step, title, log=None):
     """Run one pass over a generator's images and return (mean loss, accuracy) over all of them.
 
-    With a log it is training, counted on from `step`: each batch is followed by a training step, under dropout, and
-    every display_step by histograms. Raises FloatingPointError as soon as a loss is not finite.
+    `step` training steps came before. With a log it is training: each batch is followed by a training step, under
+    dropout, and every display_step by histograms. Raises FloatingPointError as soon as a loss is not finite.
     """
     loss_sum = correct = 0
     fetches = {'loss_sum': network.loss_sum, 'correct': network.correct}

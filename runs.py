@@ -15,17 +15,19 @@ with quiet_startup():
     import tensorflow.compat.v1 as tf
 
 
-def make_run_folder(run_dir=None):
-    """Make the run folder, `run_dir` or a new runs/<date>-<time>, and return its path.
+def check_run_dir(run_dir):
+    """Raise ValueError if `run_dir` holds anything: nothing of another run is ever overwritten."""
+    if run_dir and os.path.exists(run_dir) and (not os.path.isdir(run_dir) or os.listdir(run_dir)):
+        raise ValueError(f'run_dir {run_dir} exists already: name another one, or delete it')
 
-    Raises ValueError if it exists and is not empty: nothing of another run is ever overwritten.
-    """
+
+def make_run_folder(run_dir=None):
+    """Make the run folder, `run_dir` or a new runs/<date>-<time>, and return its path; raises as check_run_dir."""
     if run_dir is None:
         name = os.path.join('runs', datetime.datetime.now().strftime('%Y%m%d-%H%M%S'))
         taken = len(glob.glob(f'{name}*'))
         run_dir = f'{name}-{taken + 1}' if taken else name
-    if os.path.exists(run_dir) and (not os.path.isdir(run_dir) or os.listdir(run_dir)):
-        raise ValueError(f'run_dir {run_dir} exists already: name another one, or delete it')
+    check_run_dir(run_dir)
     os.makedirs(os.path.join(run_dir, 'checkpoints'), exist_ok=True)
     return run_dir
 

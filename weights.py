@@ -5,6 +5,7 @@ import os
 import struct
 import sys
 import tempfile
+import tokenize
 import urllib.request
 
 import numpy as np
@@ -15,6 +16,10 @@ from safe_pickle import PickledArray, read_pickle
 PUBLIC_ADDRESS = 'http://www.cs.toronto.edu/~guerzhoy/tf_alexnet/bvlc_alexnet.npy'
 DOWNLOAD_TIMEOUT = 5  # seconds without an answer
 DOWNLOAD_LIMIT = 1 << 30  # bytes; the public file has 244 MB
+
+# What numpy.lib.format, pickletools and the reader of their operations raise where content is not what it should be.
+BROKEN_CONTENT = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, MemoryError, SyntaxError,
+                  RecursionError, struct.error, tokenize.TokenError)
 
 
 def read_weights(path):
@@ -29,7 +34,7 @@ def read_weights(path):
         with open(path, 'rb') as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
             skip_npy_header(content)
             layers = array_value(read_pickle(content))
-    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, MemoryError, struct.error) as error:
+    except BROKEN_CONTENT as error:
         raise ValueError(f'{path} is not a weight file: {error}') from error
     if not isinstance(layers, dict) or not layers:
         raise ValueError(f'{path} is not a weight file: it holds no dictionary of layers')

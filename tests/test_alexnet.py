@@ -1,0 +1,169 @@
+import numpy as np
+import pytest
+from conftest import random_conv_weights, shared
+
+from alexnet import LAYERS, AlexNet, tf
+from weights import read_weights
+
+SHAPES = {'conv1': (55, 55, 96), 'norm1': (55, 55, 96), 'pool1': (27, 27, 96), 'conv2': (27, 27, 256),
+          'norm2': (27, 27, 256), 'pool2': (13, 13, 256), 'conv3': (13, 13, 384), 'conv4': (13, 13, 384),
+          'conv5': (13, 13, 256), 'pool5': (6, 6, 256), 'fc6': (4096,), 'fc7': (4096,), 'fc8': (1000,)}
+FC_LAYERS = ('fc6', 'fc7', 'fc8')
+
+
+@pytest.fixture(scope='module')
+def network(conv_weights_file):
+    """(session, model): the full network, random conv weights from a file, fc8 of 1000 classes."""
+    with tf.Graph().as_default(), tf.Session() as session:
+        tf.set_random_seed(0)
+        x = tf.placeholder(tf.float32, [None, 227, 227, 3])
+        model = AlexNet(x, tf.placeholder_with_default(1.0, []), 1000, FC_LAYERS, conv_weights_file)
+        session.run(tf.global_variables_initializer())
+        model.load_initial_weights(session)
+        yield session, model
+
+
+@pytest.fixture(scope='module')
+def images():
+    return np.random.RandomState(3).uniform(-120, 150, (2, 227, 227, 3)).astype(np.float32)
+
+
+@pytest.fixture(scope='module')
+def outputs(network, images):
+    session, model = network
+    return session.run(model.outputs, {model.x: images})
+
+
+def test_every_output_has_the_shape_that_caffe_gives_it(network, outputs):
+    assert {name: value.shape[1:] for name, value in outputs.items()} == SHAPES
+    assert all(tensor.shape[0] in (None, 2) or tensor.shape.as_list()[0] is None
+               for tensor in network[1].outputs.values())
+
+
+def test_outputs_are_reachable_by_name_in_the_graph(network):
+    session, model = network
+    for name, tensor in model.outputs.items():
+        assert session.graph.get_tensor_by_name(f'{name}/output:0') is tensor
+
+
+def test_variables_are_exactly_weights_and_biases_of_each_layer(network):
+    session, _ = network
+    names = sorted(v.name for v in session.graph.get_collection(tf.GraphKeys.GLOBAL_VARIABLES))
+    assert names == sorted(f'{layer}/{kind}:0' for layer in LAYERS for kind in ('weights', 'biases'))
+
+
+def test_parameters_are_as_many_as_in_the_paper(network):
+    # Caffe's bvlc_alexnet.caffemodel has 60,965,224 parameters.
+    assert sum(v.shape.num_elements() for pair in network[1].variables.values() for v in pair) == 60965224
+
+
+def test_the_batch_size_is_free(network, images, outputs):
+    session, model = network
+    alone = session.run(model.fc8, {model.x: images[1:]})
+    np.testing.assert_allclose(alone, outputs['fc8'][1:], rtol=1e-4, atol=1e-4 * np.abs(outputs['fc8']).max())
+
+
+@pytest.mark.parametrize('name', ['pool5', 'fc6', 'fc7'])
+def test_a_fed_output_gives_the_same_logits(network, outputs, name):
+    session, model = network
+    logits = session.run(model.fc8, {model.outputs[name]: outputs[name]})
+    np.testing.assert_allclose(logits, outputs['fc8'], rtol=1e-5, atol=1e-5 * np.abs(logits).max())
+
+
+def test_grouped_convolution_by_hand(outputs):
+    # conv2 at row 10, column 7, in NumPy: 5x5 around it, outputs 128..255 see input channels 48..95 only.
+    weights, biases = random_conv_weights()['conv2']
+    window = outputs['pool1'][:, 8:13, 5:10].astype(np.float64)
+    for group in range(2):
+        part, kernel = window[..., 48 * group:][..., :48], weights[..., 128 * group:][..., :128]
+        expected = np.maximum(np.einsum('nijc,ijco->no', part, kernel) + biases[128 * group:][:128], 0)
+        got = outputs['conv2'][:, 10, 7, 128 * group:][:, :128]
+        np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_local_response_norm_by_hand(outputs):
+    # Caffe's definition: x / (1 + alpha / 5 * sum of the squares of 5 neighbouring channels) ** beta.
+    x = outputs['conv1'][:, ::9, ::9].astype(np.float64)
+    padded = np.pad(x**2, [(0, 0), (0, 0), (0, 0), (2, 2)])
+    squares = sum(padded[..., i:i + 96] for i in range(5))
+    expected = x / (1 + 1e-4 / 5 * squares) ** 0.75
+    np.testing.assert_allclose(outputs['norm1'][:, ::9, ::9], expected, rtol=1e-5)
+
+
+def test_dropout_keeps_a_share_and_scales_it(network, outputs):
+    session, model = network
+    dropped = session.graph.get_tensor_by_name('fc7/output:0').op.inputs[0]
+    assert dropped is not None
+    first, second = (session.run(model.fc8, {model.outputs['fc7']: outputs['fc7'], model.keep_prob: 0.5})
+                     for _ in range(2))
+    assert np.abs(first - second).max() > 0
+    many = session.run(model.fc8, {model.outputs['fc7']: np.repeat(outputs['fc7'][:1], 2000, 0), model.keep_prob: 0.5})
+    np.testing.assert_allclose(many.mean(0), outputs['fc8'][0], atol=0.1 * np.abs(outputs['fc8']).max())
+
+
+def test_loading_makes_no_operations_and_leaves_the_graph_small(network):
+    session, model = network
+    before = len(session.graph.get_operations())
+    model.load_initial_weights(session)
+    assert len(session.graph.get_operations()) == before
+    assert session.graph.as_graph_def().ByteSize() < 1 << 20
+
+
+def test_loading_leaves_skipped_layers_alone_and_gives_the_others_the_file(network, conv_weights_file):
+    session, model = network
+    before = session.run(model.variables['fc6'])
+    model.load_initial_weights(session)
+    after = session.run(model.variables)
+    np.testing.assert_array_equal(after['fc6'][0], before[0])
+    for layer, pair in read_weights(conv_weights_file).items():
+        np.testing.assert_array_equal(after[layer][0], pair[0])
+        np.testing.assert_array_equal(after[layer][1], pair[1])
+
+
+def test_every_difference_is_named_and_nothing_assigned(network, tmp_path):
+    session, model = network
+    layers = random_conv_weights()
+    layers['conv2'][0] = layers['conv2'][0][:3]
+    layers['conv3'][1] = layers['conv3'][1][:7]
+    layers['conv1'][1] = layers['conv1'][1] + 1
+    del layers['conv4']
+    layers['fc8_mine'] = layers['conv5']
+    np.save(tmp_path / 'w.npy', layers, allow_pickle=True)
+    before, path = session.run(model.variables['conv1']), model.weights_path
+    model.weights_path = str(tmp_path / 'w.npy')
+    try:
+        with pytest.raises(ValueError) as error:
+            model.load_initial_weights(session)
+    finally:
+        model.weights_path = path
+    for named in ('conv2/weights is (3, 5, 48, 256) and should be (5, 5, 48, 256)', 'conv3/biases is (7,)',
+                  'conv4 is missing', 'fc8_mine'):
+        assert named in str(error.value)
+    np.testing.assert_array_equal(session.run(model.variables['conv1'])[1], before[1])
+
+
+def test_unknown_layers_are_refused_and_the_legal_ones_listed():
+    with tf.Graph().as_default(), pytest.raises(ValueError, match='called conv10, fc9; the layers are conv1 conv2'):
+        AlexNet(tf.placeholder(tf.float32, [None, 227, 227, 3]), 1.0, 2, ['fc9', 'conv10', 'fc8'])
+
+
+def test_caffe_itself():
+    """Every blob of Caffe's forward pass over 4 photos, within 1e-5 of the blob's largest value."""
+    reference = np.load(shared('caffe_reference', 'forward.npz'))
+    with tf.Graph().as_default(), tf.Session() as session:
+        x = tf.placeholder(tf.float32, [None, 227, 227, 3])
+        model = AlexNet(x, 1.0, 1000, FC_LAYERS, shared('weights', 'bvlc_alexnet_conv.npy'))
+        model.load_initial_weights(session)
+        random = np.random.RandomState(7)  # fc6 to fc8 as ../shared/README.md says they were drawn
+        for variable in (variable for layer in FC_LAYERS for variable in model.variables[layer]):
+            shape = variable.shape.as_list()
+            scale = np.sqrt(2 / shape[0]) if len(shape) == 2 else 0.1
+            value = (random.standard_normal(shape) * scale).astype(np.float32)
+            session.run(variable.initializer, {variable.initializer.inputs[1]: value})
+        images = reference['images'] - np.float32([104, 117, 124])
+        outputs = session.run({**model.outputs, 'prob': tf.nn.softmax(model.fc8)}, {x: images})
+    assert set(outputs) == set(SHAPES) | {'prob'}
+    for name, value in outputs.items():
+        assert value.shape == tuple(reference[f'{name}_shape'])
+        error = np.abs(value.reshape(4, -1)[:, reference[f'{name}_index']] - reference[name]).max()
+        assert error <= 1e-5 * np.abs(reference[name]).max(), name

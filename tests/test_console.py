@@ -1,0 +1,78 @@
+import dataclasses
+import os
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT
+
+from console import parse_settings, run_command, setting
+
+
+@dataclasses.dataclass(frozen=True)
+class Example:
+    """An example."""
+
+    rate: float = setting(0.5, 'a share, 0 to 100 %')
+    count: int | None = setting(None, 'how many')
+    names: tuple[str, ...] = setting(('a', 'b'), 'what they are called')
+    others: tuple[str, ...] | None = setting(None, 'or none')
+    mirror: bool = setting(False, 'yes or no')
+
+
+def test_defaults_are_those_of_the_lines():
+    assert parse_settings(Example, []) == Example()
+
+
+def test_each_flag_sets_the_field_of_its_name():
+    words = '--rate 2 --count 3 --names x y z --others q --mirror'.split()
+    assert parse_settings(Example, words) == Example(2.0, 3, ('x', 'y', 'z'), ('q',), True)
+
+
+def test_none_and_no_take_a_value_back():
+    words = '--count None --others None --no-mirror'.split()
+    assert parse_settings(Example, words) == Example()
+
+
+@pytest.mark.parametrize('words, named', [
+    ('--size 3', '--size'), ('--rate fast', "invalid float value: 'fast'"), ('--count 1.5', 'invalid int'),
+    ('--rat 3', '--rat'), ('--names', '--names'), ('stray', 'stray')])
+def test_wrong_flags_are_value_errors_that_name_them(words, named):
+    with pytest.raises(ValueError, match=named):
+        parse_settings(Example, words.split())
+
+
+def test_help_shows_every_setting_with_its_default(capsys):
+    with pytest.raises(SystemExit):
+        parse_settings(Example, ['--help'])
+    shown = capsys.readouterr().out
+    assert 'a share, 0 to 100 % [0.5]' in shown and '--no-mirror' in shown and 'what they are called [a b]' in shown
+
+
+@pytest.mark.parametrize('error, status, line', [
+    (ValueError('wrong'), 2, 'error: wrong\n'), (FileNotFoundError(2, 'No such file', 'x'), 2, None),
+    (KeyboardInterrupt(), 130, 'interrupted\n')])
+def test_errors_end_in_one_line_and_their_status(error, status, line, capsys):
+    def main(arguments):
+        raise error
+    with pytest.raises(SystemExit) as exit:
+        run_command(main, [])
+    shown = capsys.readouterr().err
+    assert exit.value.code == status and shown.count('\n') == 1 and line in (None, shown)
+
+
+def test_programming_errors_keep_their_traceback():
+    def main(arguments):
+        raise KeyError('a bug')
+    with pytest.raises(KeyError):
+        run_command(main, [])
+
+
+def test_start_up_is_quiet_and_errors_still_show():
+    code = ('import os\nfrom console import quiet_startup\n'
+            'with quiet_startup():\n    import tensorflow.compat.v1 as tf\n    tf.Session(graph=tf.Graph())\n'
+            '    os.write(2, b"E0000 00:00:1 2 x.cc:1] a real error\\n")\n')
+    environment = {name: value for name, value in os.environ.items() if not name.startswith('TF_')}
+    done = subprocess.run([sys.executable, '-c', code], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, '')
+    assert done.stderr == 'E0000 00:00:1 2 x.cc:1] a real error\n'

@@ -1,0 +1,202 @@
+import csv
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+from conftest import ROOT, write_list
+
+import finetune
+from alexnet import LAYERS, tf
+from console import run_command
+from finetune import Settings
+from weights import read_weights
+
+FC_LAYERS = ('fc6', 'fc7', 'fc8')
+
+
+@pytest.fixture(scope='module')
+def lists(tmp_path_factory):
+    """Folder with train.txt (10 images) and val.txt (5): class 0 is dark, class 1 bright; labels.txt names them."""
+    folder, random = tmp_path_factory.mktemp('data'), np.random.RandomState(0)
+    for n in range(15):
+        cv2.imwrite(str(folder / f'{n}.png'), random.randint(0, 90, (60, 60, 3)).astype(np.uint8) + 160 * (n % 2))
+    write_list(folder / 'train.txt', [f'{n}.png {n % 2}' for n in range(10)])
+    write_list(folder / 'val.txt', [f'{n}.png {("dark", "bright")[n % 2]}' for n in range(10, 15)])
+    write_list(folder / 'labels.txt', ['dark', 'bright'])
+    return folder
+
+
+@pytest.fixture(scope='module')
+def settings(lists, conv_weights_file):
+    return Settings(train_file=str(lists / 'train.txt'), val_file=str(lists / 'val.txt'), train_layers=FC_LAYERS,
+                    weights_path=conv_weights_file, num_epochs=2, batch_size=4, display_step=2, learning_rate=1e-5)
+
+
+@pytest.fixture(scope='module')
+def run(settings, tmp_path_factory):
+    """(best accuracy, its epoch, run folder) of a small run."""
+    folder = tmp_path_factory.mktemp('runs') / 'run'
+    yield finetune.finetune(dataclasses.replace(settings, run_dir=str(folder)))
+    for name in os.listdir(folder / 'checkpoints'):  # pytest keeps temporary folders, and these are large
+        os.remove(folder / 'checkpoints' / name)
+
+
+def test_frozen_layers_keep_the_files_values_bit_for_bit_and_trained_ones_move(settings):
+    data = finetune.read_data(settings)
+    with tf.Graph().as_default():
+        tf.set_random_seed(0)
+        trained, skipped = finetune.choose_layers(settings, settings.weights_path)
+        network = finetune.build_network(settings, 2, trained, skipped, settings.weights_path)
+        with finetune.open_session(settings) as session:
+            finetune.initialize(session, network.model)
+            before = session.run(network.model.variables)
+            images = finetune.ImageDataGenerator(data.train)
+            for images, labels in images.batches(5):
+                session.run(network.train_op, {network.images: images, network.labels: labels})
+            after = session.run(network.model.variables)
+            slots = sorted(v.name for v in tf.global_variables() if v.name.split('/')[-1] not in
+                           ('weights:0', 'biases:0', 'global_step:0'))
+    for layer, pair in read_weights(settings.weights_path).items():
+        assert all(a.tobytes() == b.tobytes() == c.tobytes() for a, b, c in zip(pair, before[layer], after[layer]))
+    for layer in FC_LAYERS:
+        assert all((a != b).any() for a, b in zip(before[layer], after[layer]))
+    assert slots == sorted(f'{layer}/{kind}/Momentum:0' for layer in FC_LAYERS for kind in ('weights', 'biases'))
+
+
+def test_run_folder_holds_what_the_plan_says(run, settings):
+    _, best_epoch, folder = run
+    assert {'settings.json', 'labels.txt', 'metrics.csv', 'checkpoints', 'train', 'val'} == set(os.listdir(folder))
+    written = json.load(open(os.path.join(folder, 'settings.json')))
+    assert written['num_classes'] == 2 and written['seed'] == 0 and written['skip_layers'] == list(FC_LAYERS)
+    assert {field.name for field in dataclasses.fields(Settings)} <= set(written)
+    assert open(os.path.join(folder, 'labels.txt')).read() == 'dark\nbright\n'
+    assert open(os.path.join(folder, 'checkpoints', 'best')).read() == f'epoch-{best_epoch}\n'
+    assert open(os.path.join(folder, 'checkpoints', 'last')).read() == 'epoch-2\n'
+
+
+def test_metrics_are_counted_over_the_whole_lists(run):
+    best_accuracy, best_epoch, folder = run
+    rows = list(csv.DictReader(open(os.path.join(folder, 'metrics.csv'))))
+    assert [row['epoch'] for row in rows] == ['1', '2']
+    for row in rows:
+        assert float(row['val_accuracy']) * 5 in range(6)  # 5 images in batches of 4 and 1
+        assert round(float(row['train_accuracy']) * 10, 6) in range(11)
+    accuracies = [float(row['val_accuracy']) for row in rows]
+    assert best_accuracy == max(accuracies) and best_epoch == 1 + accuracies.index(best_accuracy)
+
+
+def test_event_files_stay_small_and_carry_no_graph(run):
+    for part in ('train', 'val'):
+        folder = os.path.join(run[2], part)
+        assert sum(os.path.getsize(os.path.join(folder, name)) for name in os.listdir(folder)) < 1 << 20
+
+
+def test_validation_loss_is_that_of_the_saved_checkpoint(run, settings):
+    """Restore the last checkpoint into a new graph and compute the loss of the whole list in one batch, by NumPy."""
+    folder = os.path.join(run[2], 'checkpoints')
+    data = finetune.read_data(settings)
+    with tf.Graph().as_default(), tf.Session() as session:
+        network = finetune.build_network(settings, 2, FC_LAYERS, FC_LAYERS, settings.weights_path)
+        conv = [v for layer in LAYERS if layer not in FC_LAYERS for v in network.model.variables[layer]]
+        tf.train.Saver(conv).restore(session, os.path.join(folder, 'frozen'))
+        tf.train.Saver([v for v in tf.global_variables() if v not in conv]).restore(
+            session, os.path.join(folder, 'epoch-2'))
+        images, labels = finetune.ImageDataGenerator(data.val).next_batch(5)
+        logits = session.run(network.model.fc8, {network.images: images}).astype(np.float64)
+        assert session.run(tf.train.get_global_step()) == 6  # 2 epochs of 10 images in batches of 4
+    losses = np.log(np.exp(logits - logits.max(1, keepdims=True)).sum(1)) - (logits - logits.max(1, keepdims=True))[
+        np.arange(5), labels.argmax(1)]
+    row = list(csv.DictReader(open(os.path.join(run[2], 'metrics.csv'))))[-1]
+    np.testing.assert_allclose(float(row['val_loss']), losses.mean(), rtol=1e-4, atol=1e-6)
+    assert float(row['val_accuracy']) == (logits.argmax(1) == labels.argmax(1)).mean()
+
+
+def exit_status(arguments, capsys):
+    """Run the command in this process; return (exit status, standard output, standard error)."""
+    with pytest.raises(SystemExit) as exit:
+        run_command(finetune.main, [str(argument) for argument in arguments])
+    shown = capsys.readouterr()
+    return exit.value.code, shown.out, shown.err
+
+
+@pytest.mark.parametrize('flags, named', [
+    (['--train_file', 'missing.txt'], 'missing.txt'),
+    (['--labels_file', 'missing.txt'], 'missing.txt'),
+    (['--weights_path', 'missing.npy'], 'weights_path missing.npy: no such file'),
+    (['--train_layers', 'fc8', 'conv10'], 'no layer is called conv10; the layers are conv1 conv2'),
+    (['--train_layers', 'fc8', '--skip_layers', 'fc7'], 'skip_layers'),
+    (['--train_layers', 'fc8'], 'fc6 is missing; fc7 is missing'),
+    (['--num_classes', '3'], 'num_classes 3, but'),
+    (['--learning_rate', '0', '--batch_size', '0', '--dropout_rate', '1'], 'batch_size 0 is not 1 or more'),
+    (['--num_epochs', 'many'], "invalid int value: 'many'"),
+    (['--lerning_rate', '1'], '--lerning_rate')])
+def test_bad_input_gets_one_line_and_status_2_and_writes_nothing(settings, tmp_path, capsys, flags, named):
+    arguments = ['--train_file', settings.train_file, '--val_file', settings.val_file, '--train_layers', *FC_LAYERS,
+                 '--weights_path', settings.weights_path, '--run_dir', tmp_path / 'run', *flags]
+    status, _, shown = exit_status(arguments, capsys)
+    assert status == 2 and named in shown and shown.startswith('error: ') and shown.count('\n') == 1
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize('line, named', [
+    ('0.png 2', ':2: label 2, but there are 2 classes'), ('gone.png 1', ':2: '), ('0.png wasp', 'label "wasp"'),
+    ('labels.txt 0', 'is not a picture'), ('0.png', 'needs an image path, a blank and a label')])
+def test_bad_lines_are_named_before_anything_is_written(settings, lists, tmp_path, capsys, line, named):
+    bad = write_list(lists / 'bad.txt', ['1.png 1', line])
+    status, _, shown = exit_status(['--train_file', bad, '--val_file', settings.val_file, '--run_dir', tmp_path / 'run',
+                                    '--weights_path', settings.weights_path], capsys)
+    assert status == 2 and f'{bad}:2: ' in shown and named in shown and shown.count('\n') == 1
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_stray_label_does_not_make_a_giant_network(tmp_path, picture_folder, capsys):
+    bad = write_list(tmp_path / 'list.txt', [f'{picture_folder}/00.png 0', f'{picture_folder}/01.png 1000000'])
+    status, _, shown = exit_status(['--train_file', bad, '--val_file', bad], capsys)
+    assert status == 2 and 'look for a wrong label' in shown
+
+
+def test_a_used_run_folder_is_refused_before_any_work(settings, tmp_path, capsys):
+    (tmp_path / 'metrics.csv').write_text('of another run')
+    status, _, shown = exit_status(['--run_dir', tmp_path], capsys)
+    assert status == 2 and 'exists already' in shown and os.listdir(tmp_path) == ['metrics.csv']
+
+
+def test_a_loss_that_is_not_finite_stops_with_status_3(settings, tmp_path, capsys):
+    status, _, shown = exit_status(['--train_file', settings.train_file, '--val_file', settings.val_file,
+                                    '--weights_path', settings.weights_path, '--train_layers', *FC_LAYERS,
+                                    '--batch_size', '4', '--learning_rate', '1e30', '--run_dir', tmp_path / 'run'], capsys)
+    assert status == 3 and 'step 2' in shown and '1e+30' in shown and 'try' in shown and shown.count('\n') == 1
+
+
+def test_the_script_as_a_user_runs_it(settings, lists, tmp_path):
+    """One epoch in a process of its own: the screen is the run's own words, the last line as the plan has it."""
+    command = [sys.executable, os.path.join(ROOT, 'finetune.py'), '--train_file', lists / 'train.txt',
+               '--val_file', lists / 'val.txt', '--weights_path', settings.weights_path, '--train_layers', *FC_LAYERS,
+               '--num_epochs', '1', '--run_dir', 'run']
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert (done.returncode, done.stderr) == (0, '')
+    lines = done.stdout.splitlines()
+    assert len(lines) == 11 and lines[9].startswith('epoch   1/1 ')
+    accuracy = list(csv.DictReader(open(tmp_path / 'run' / 'metrics.csv')))[0]['val_accuracy']
+    assert lines[-1] == f'best val_accuracy {float(accuracy):.4f} (epoch 1) in run'
+    for name in os.listdir(tmp_path / 'run' / 'checkpoints'):
+        os.remove(tmp_path / 'run' / 'checkpoints' / name)
+
+
+def test_no_weights_means_every_layer_is_trained(settings):
+    assert finetune.choose_layers(settings, None) == (LAYERS, LAYERS)
+    only_new = dataclasses.replace(settings, train_layers=('fc8', 'fc7'), skip_layers=('fc8',))
+    assert finetune.choose_layers(only_new, 'w.npy') == (('fc7', 'fc8'), ('fc8',))
+
+
+def test_the_sample_lists_are_whole():
+    for part, count in (('train', 300), ('val', 100)):
+        image_list = finetune.read_list(os.path.join(ROOT, f'{part}.txt'))
+        assert len(set(image_list.paths)) == count and set(np.bincount(image_list.labels)) == {count // 5}
+        finetune.check_images([image_list])
+    assert len(finetune.read_class_names(os.path.join(ROOT, 'labels.txt'))) == 5
