@@ -1,6 +1,7 @@
 """From list files to image batches: reads lists, turns an image file into numbers, decodes ahead of the network."""
 
 import os
+import struct
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
@@ -10,6 +11,7 @@ import numpy as np
 
 IMAGENET_MEAN = np.array([104., 117., 124.], np.float32)  # blue, green, red; what Caffe's AlexNet subtracts
 SHOWN_ERRORS = 20
+JPEG_HEADER_BYTES = 1 << 18  # where its size is looked for: behind a camera's notes and preview
 
 
 class ImageList(NamedTuple):
@@ -96,25 +98,31 @@ def check_labels(image_list, num_classes):
                f'classes, 0 to {num_classes - 1}' for i in wrong])
 
 
-def check_images(image_lists, num_threads=None, progress=iter):
-    """Decode every listed file once; raises ValueError naming list and line of each that can't be read."""
-    first_use = {}
+def first_places(image_lists):
+    """Return {path: 'list:line'} of the first line that names each file."""
+    places = {}
     for image_list in image_lists:
         for path, line in zip(image_list.paths, image_list.lines):
-            first_use.setdefault(path, f'{image_list.file}:{line}')
+            places.setdefault(path, f'{image_list.file}:{line}')
+    return places
+
+
+def check_images(image_lists, num_threads=None, progress=lambda images, count: images):
+    """Decode every listed file once; raises ValueError naming list and line of each that can't be read."""
+    places = first_places(image_lists)
+    images = progress(load_ahead(places, num_threads, ahead=64), len(places))
+    raise_all([f'{place}: {image}' for place, image in zip(places.values(), images) if isinstance(image, ValueError)])
+
+
+def load_ahead(paths, num_threads, ahead):
+    """Yield load_image of each path, or the ValueError it raised, decoded in threads at most `ahead` images early."""
+    def load(path):
+        try:
+            return load_image(path)
+        except ValueError as error:
+            return error
     with ThreadPoolExecutor(num_threads or os.cpu_count()) as pool:
-        verdicts = map_ahead(image_error, first_use, pool, ahead=64)
-        errors = [f'{place}: {error}' for place, error in zip(first_use.values(), progress(verdicts)) if error]
-    raise_all(errors)
-
-
-def image_error(path):
-    """Return what is wrong with an image file, or None."""
-    try:
-        load_image(path)
-    except ValueError as error:
-        return str(error)
-    return None
+        yield from map_ahead(load, paths, pool, ahead)
 
 
 def load_image(path, scale_size=(227, 227), mean=IMAGENET_MEAN):
@@ -123,13 +131,43 @@ def load_image(path, scale_size=(227, 227), mean=IMAGENET_MEAN):
     The whole picture is scaled to scale_size = (width, height), by area if it shrinks, else linearly.
     Raises ValueError if the file can't be read as an image.
     """
-    image = cv2.imread(path, cv2.IMREAD_COLOR) if os.path.isfile(path) else None
+    try:
+        content = np.fromfile(path, np.uint8)
+        image = cv2.imdecode(content, decoding_flag(content.tobytes()[:JPEG_HEADER_BYTES], scale_size))
+    except (OSError, cv2.error):
+        image = None
     if image is None:
         reason = 'is not a picture that OpenCV can read' if os.path.isfile(path) else 'does not exist'
         raise ValueError(f'{printable(path, 4096)} {reason}')
     shrinks = image.shape[1] >= scale_size[0] and image.shape[0] >= scale_size[1]
     image = cv2.resize(image, scale_size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
     return image - mean
+
+
+def decoding_flag(header, scale_size):
+    """Return OpenCV's flag for colour, at 1/2, 1/4 or 1/8 scale for JPEGs much larger than scale_size.
+
+    The decoder then skips most of its work. At least twice scale_size is kept on both sides, so that scaling the rest
+    by area gives nearly the same: on photos a mean difference of less than 1 of 255, less than 3 on the worst.
+    """
+    sides = jpeg_size(header) or (0, 0)
+    room = min(side // (2 * wanted) for side, wanted in zip(sorted(sides), sorted(scale_size)))
+    for factor, flag in ((8, cv2.IMREAD_REDUCED_COLOR_8), (4, cv2.IMREAD_REDUCED_COLOR_4),
+                         (2, cv2.IMREAD_REDUCED_COLOR_2)):
+        if room >= factor:
+            return flag
+    return cv2.IMREAD_COLOR
+
+
+def jpeg_size(header):
+    """Return (height, width) from the first bytes of a JPEG file, None for other content (ITU-T T.81, annex B)."""
+    position = 2
+    while header[:2] == b'\xff\xd8' and position + 9 <= len(header) and header[position] == 0xff:
+        marker = header[position + 1]
+        if 0xc0 <= marker <= 0xcf and marker not in (0xc4, 0xc8, 0xcc):  # a frame header
+            return struct.unpack('>HH', header[position + 5:position + 9])
+        position += 1 if marker == 0xff else 2 + int.from_bytes(header[position + 2:position + 4], 'big')
+    return None
 
 
 def map_ahead(function, items, pool, ahead):

@@ -4,16 +4,17 @@ import dataclasses
 import os
 import sys
 import time
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from tqdm import tqdm
 
 from alexnet import IMAGE_SIZE, LAYERS, AlexNet
+from bottlenecks import NoRoom, StoredBatches, feature_output, network_key, store_features
 from console import parse_settings, quiet_startup, run_command, setting
 from datagenerator import (IMAGENET_MEAN, ImageDataGenerator, check_images, check_labels, read_class_names, read_list)
 from reports import RunLog, epoch_line, histogram_summaries, layer_table
-from runs import Checkpoints, check_run_dir, make_run_folder, write_settings
+from runs import Checkpoints, check_run_dir, make_run_folder, new_run_dir
 from weights import find_weights
 
 with quiet_startup():
@@ -45,6 +46,9 @@ class Settings:
     horizontal_flip: bool = setting(False, 'mirror training images, half of them in each pass')
 
     # Speed
+    cache_features: Literal['auto', 'on', 'off'] = setting('auto', 'store what frozen layers compute: on, off, or auto')
+    cache_dir: str = setting('cache', 'folder for what is stored; can be deleted at any time')
+    precision: Literal['float32', 'bfloat16'] = setting('float32', 'of products; bfloat16: for CPUs or GPUs made for it')
     num_threads: int | None = setting(None, 'threads that decode and that compute; None: one a core')
 
     # What is written
@@ -68,7 +72,7 @@ class Network(NamedTuple):
     """The tensors and operations that the loop feeds and fetches."""
 
     model: AlexNet
-    images: tf.Tensor      # float32 [n, 227, 227, 3]
+    inputs: tf.Tensor      # what batches are fed at: the images, or the first trained layer's input
     labels: tf.Tensor      # float32 [n, num_classes], one-hot
     keep_prob: tf.Tensor   # scalar, 1 unless fed
     loss_sum: tf.Tensor    # scalar, cross-entropy summed over the batch, nats
@@ -93,16 +97,18 @@ def finetune(settings):
     with tf.Graph().as_default() as graph:
         tf.set_random_seed(settings.seed)
         network = build_network(settings, len(data.class_names), trained, skipped, weights_path)
+        variables = network.model.variables
+        frozen = [variable for layer in LAYERS if layer not in trained for variable in variables[layer]]
+        run_dir = settings.run_dir or new_run_dir()
+        checkpoints = Checkpoints(run_dir, frozen, [variable for layer in trained for variable in variables[layer]])
+        graph.finalize()
         with open_session(settings) as session:
-            initialize(session, network.model)
+            initialize(session, graph, network.model)
             print('\n'.join(layer_table(network.model, trained, set(LAYERS) - set(skipped))))
-            run_dir = make_run_folder(settings.run_dir)
-            write_settings(run_dir, effective_settings(settings, data, weights_path, trained, skipped, run_dir),
-                           data.class_names)
-            frozen = [v for layer in LAYERS if layer not in trained for v in network.model.variables[layer]]
-            checkpoints = Checkpoints(run_dir, frozen)
-            graph.finalize()
-            best_accuracy, best_epoch = train(settings, session, network, data, run_dir, checkpoints)
+            network, batches = prepare_batches(settings, session, network, data, trained)
+            make_run_folder(run_dir, effective_settings(settings, data, weights_path, trained, skipped, run_dir),
+                            data.class_names)
+            best_accuracy, best_epoch = train(settings, session, network, batches, run_dir, checkpoints)
     if warning:
         print(warning, file=sys.stderr)
     return best_accuracy, best_epoch, run_dir
@@ -130,7 +136,7 @@ def check_settings(settings):
 
 
 def read_data(settings):
-    """Read both lists and the class names, and look at every image; raises ValueError naming all that is wrong."""
+    """Read both lists and the class names; raises ValueError naming all that is wrong with them."""
     labels_file = settings.labels_file
     if labels_file is None:
         beside = os.path.join(os.path.dirname(settings.train_file), 'labels.txt')
@@ -146,7 +152,6 @@ def read_data(settings):
                          f'look for a wrong label in {settings.train_file} and {settings.val_file}, or set num_classes')
     for image_list in lists:
         check_labels(image_list, len(class_names))
-    check_images(lists, settings.num_threads, lambda images: tqdm(images, 'checking images', disable=None, leave=False))
     return Data(*lists, class_names)
 
 
@@ -176,15 +181,17 @@ def build_network(settings, num_classes, trained, skipped, weights_path):
 def open_session(settings):
     """Return a session of the current graph."""
     config = tf.ConfigProto(intra_op_parallelism_threads=settings.num_threads or 0, allow_soft_placement=True)
+    if settings.precision == 'bfloat16':  # TensorFlow's own rewriting of the graph; variables stay float32
+        config.graph_options.rewrite_options.auto_mixed_precision_onednn_bfloat16 = 1
     with quiet_startup():
         return tf.Session(config=config)
 
 
-def initialize(session, model):
+def initialize(session, graph, model):
     """Give every variable its first value: the weight file's, or for skipped layers and optimizer slots a fresh one."""
     loaded = {variable.name for layer in LAYERS if layer not in model.skip_layer
               for variable in model.variables[layer]}
-    session.run(tf.variables_initializer([v for v in tf.global_variables() if v.name not in loaded]))
+    session.run([v.initializer for v in graph.get_collection(tf.GraphKeys.GLOBAL_VARIABLES) if v.name not in loaded])
     if loaded:
         model.load_initial_weights(session)
 
@@ -195,12 +202,45 @@ def effective_settings(settings, data, weights_path, trained, skipped, run_dir):
             'train_layers': trained, 'skip_layers': skipped, 'run_dir': run_dir, 'image_mean': IMAGENET_MEAN.tolist()}
 
 
-def train(settings, session, network, data, run_dir, checkpoints):
-    """Train and validate for num_epochs, writing metrics and a checkpoint each; return (best accuracy, its epoch)."""
-    num_classes = len(data.class_names)
-    train_data = ImageDataGenerator(data.train, settings.horizontal_flip, True, nb_classes=num_classes,
-                                    seed=settings.seed, num_threads=settings.num_threads)
-    val_data = ImageDataGenerator(data.val, nb_classes=num_classes, num_threads=settings.num_threads)
+def prepare_batches(settings, session, network, data, trained):
+    """Return (network, (training batches, validation batches)), after every listed image has been decoded once.
+
+    If the frozen layers' output is stored, the network returned is fed there. Raises ValueError naming list and line of
+    every image that can't be read.
+    """
+    options = {'nb_classes': len(data.class_names), 'seed': settings.seed, 'num_threads': settings.num_threads}
+    generators = (ImageDataGenerator(data.train, settings.horizontal_flip, True, **options),
+                  ImageDataGenerator(data.val, **options))
+    output = feature_output(trained)
+    reason = 'cache_features is off' if settings.cache_features == 'off' else f'{trained[0]} is trained'
+    if output and settings.cache_features != 'off':
+        folder = os.path.join(settings.cache_dir, network_key(session, network.model, output, settings.precision))
+        parts = (data.train, settings.horizontal_flip), (data.val, False)
+        try:
+            array, rows, computed = store_features(session, network.model, output, parts, folder,
+                                                   1 if settings.cache_features == 'on' else 0.5, settings.num_threads,
+                                                   progress_bar(f'computing {output}'))
+            print(f'{output} is stored for {rows[0].size + rows[1].size:,} images, {computed:,} of them new, in {folder}, '
+                  f'{array.nbytes / 1e6:,.0f} MB')
+            return network._replace(inputs=network.model.outputs[output]), tuple(
+                StoredBatches(generator, array, part_rows) for generator, part_rows in zip(generators, rows))
+        except NoRoom as error:
+            if settings.cache_features == 'on':
+                raise
+            reason = str(error)
+    print(f'what the frozen layers compute is not stored: {reason}')
+    check_images([data.train, data.val], settings.num_threads, progress_bar('checking images'))
+    return network, generators
+
+
+def progress_bar(title):
+    """Return a function (iterable, length) that iterates under a bar with this title, if standard error is a screen."""
+    return lambda images, count: tqdm(images, title, count, unit=' images', disable=None, leave=False)
+
+
+def train(settings, session, network, batches, run_dir, checkpoints):
+    """Train and validate for num_epochs, writing metrics and checkpoints; return (best accuracy, its epoch)."""
+    train_data, val_data = batches
     best_accuracy, best_epoch, step = -1.0, 0, 0
     checkpoints.save_frozen(session)
     with RunLog(run_dir) as log:
@@ -219,13 +259,13 @@ def train(settings, session, network, data, run_dir, checkpoints):
             is_best = val_accuracy > best_accuracy
             if is_best:
                 best_accuracy, best_epoch = val_accuracy, epoch
-            checkpoints.save(session, epoch, is_best)
+            checkpoints.save(session, epoch, is_best, epoch == settings.num_epochs)
             print(epoch_line(metrics, settings.num_epochs), flush=True)
     return best_accuracy, best_epoch
 
 
-def run_pass(session, network, generator, settings, step, title, log=None):
-    """Run one pass over a generator's images and return (mean loss, accuracy) over all of them.
+def run_pass(session, network, source, settings, step, title, log=None):
+    """Run one pass over the batches of `source` and return (mean loss, accuracy) over all images.
 
     `step` training steps came before. With a log it is training: each batch is followed by a training step, under
     dropout, and every display_step by histograms. Raises FloatingPointError as soon as a loss is not finite.
@@ -234,9 +274,9 @@ def run_pass(session, network, generator, settings, step, title, log=None):
     fetches = {'loss_sum': network.loss_sum, 'correct': network.correct}
     if log:
         fetches['train_op'] = network.train_op
-    with tqdm(desc=title, total=generator.data_size, unit=' images', disable=None, leave=False) as bar:
-        for images, labels in generator.batches(settings.batch_size):
-            feed = {network.images: images, network.labels: labels}
+    with tqdm(desc=title, total=source.data_size, unit=' images', disable=None, leave=False) as bar:
+        for inputs, labels in source.batches(settings.batch_size if log else max(settings.batch_size, 256)):
+            feed = {network.inputs: inputs, network.labels: labels}
             if log:
                 step += 1
                 feed[network.keep_prob] = 1 - settings.dropout_rate
@@ -246,10 +286,10 @@ def run_pass(session, network, generator, settings, step, title, log=None):
                 raise FloatingPointError(f'the loss is {values["loss_sum"]} at step {step} ({title}), learning_rate '
                                          f'{settings.learning_rate}: try a learning_rate of a tenth')
             if show:
-                log.write_step(step, values['loss_sum'] / len(images), values['summaries'])
+                log.write_step(step, values['loss_sum'] / len(labels), values['summaries'])
             loss_sum, correct = loss_sum + float(values['loss_sum']), correct + int(values['correct'])
-            bar.update(len(images))
-    return loss_sum / generator.data_size, correct / generator.data_size
+            bar.update(len(labels))
+    return loss_sum / source.data_size, correct / source.data_size
 
 
 def main(arguments):

@@ -5,6 +5,7 @@ import glob
 import json
 import os
 import platform
+import time
 
 import cv2
 import numpy as np
@@ -21,21 +22,18 @@ def check_run_dir(run_dir):
         raise ValueError(f'run_dir {run_dir} exists already: name another one, or delete it')
 
 
-def make_run_folder(run_dir=None):
-    """Make the run folder, `run_dir` or a new runs/<date>-<time>, and return its path; raises as check_run_dir."""
-    if run_dir is None:
-        name = os.path.join('runs', datetime.datetime.now().strftime('%Y%m%d-%H%M%S'))
-        taken = len(glob.glob(f'{name}*'))
-        run_dir = f'{name}-{taken + 1}' if taken else name
-    check_run_dir(run_dir)
-    os.makedirs(os.path.join(run_dir, 'checkpoints'), exist_ok=True)
-    return run_dir
+def new_run_dir():
+    """Return runs/<date>-<time>, a folder that is not there yet."""
+    name = os.path.join('runs', datetime.datetime.now().strftime('%Y%m%d-%H%M%S'))
+    taken = len(glob.glob(f'{name}*'))
+    return f'{name}-{taken + 1}' if taken else name
 
 
-def write_settings(run_dir, settings, class_names):
-    """Write settings.json, the dict `settings` with the versions of what computes, and labels.txt."""
+def make_run_folder(run_dir, settings, class_names):
+    """Make the folder and write settings.json, the dict `settings` with the versions of what computes, and labels.txt."""
     versions = {'python': platform.python_version(), 'tensorflow': tf.__version__, 'numpy': np.__version__,
                 'opencv': cv2.__version__}
+    os.makedirs(os.path.join(run_dir, 'checkpoints'), exist_ok=True)
     with open(os.path.join(run_dir, 'settings.json'), 'w', encoding='utf-8') as file:
         json.dump({**settings, 'versions': versions}, file, indent=2, ensure_ascii=False)
         file.write('\n')
@@ -44,44 +42,59 @@ def write_settings(run_dir, settings, class_names):
 
 
 class Checkpoints:
-    """A run's checkpoints: `frozen`, written once, and `epoch-<n>` with all other variables, for the last and the best.
+    """A run's checkpoints: `frozen`, the layers that no step changes; `last-<epoch>`, all other variables, to go on
+    from; `best-<epoch>`, the trained layers as they were after the best epoch.
 
-    The text files `last` and `best` hold the name of one each.
-    Operations are made here, once: make the object before the graph is finalized.
+    The text files `last` and `best` hold the name of one each. Large layers and short epochs would have the disk
+    write half a gigabyte a second, so within SECONDS_BETWEEN of the last time, an epoch is not written; the values of
+    the best one wait in memory meanwhile. Operations are made here, once: before the graph is finalized.
     """
 
-    def __init__(self, run_dir, frozen_variables):
+    SECONDS_BETWEEN = 15
+
+    def __init__(self, run_dir, frozen, trained):
         self.folder = os.path.join(run_dir, 'checkpoints')
-        frozen = {variable.name for variable in frozen_variables}
-        changing = [variable for variable in tf.global_variables() if variable.name not in frozen]
-        self.frozen_saver = tf.train.Saver(list(frozen_variables)) if frozen else None
-        self.saver = tf.train.Saver(changing, max_to_keep=0)
+        frozen_names = {variable.name for variable in frozen}
+        changing = [variable for variable in tf.global_variables() if variable.name not in frozen_names]
+        best = {v.op.name: tf.Variable(tf.zeros_like(v), trainable=False, collections=[], name='best') for v in trained}
+        self.keep_best = tf.group([best[v.op.name].assign(v) for v in trained])
+        self.savers = {'frozen': tf.train.Saver(frozen) if frozen else None,
+                       'last': tf.train.Saver(changing, max_to_keep=0), 'best': tf.train.Saver(best, max_to_keep=0)}
+        self.best_epoch, self.written_best, self.written_at = None, None, time.monotonic()
 
     def save_frozen(self, session):
         """Write the variables that no step changes."""
-        if self.frozen_saver:
-            self.write(self.frozen_saver, session, 'frozen')
+        if self.savers['frozen']:
+            self.savers['frozen'].save(session, self.path('frozen'), write_meta_graph=False, write_state=False)
 
-    def save(self, session, epoch, best):
-        """Write the other variables, name them the last ones (and the best ones), delete what neither name needs."""
-        self.write(self.saver, session, f'epoch-{epoch}')
-        for name in ('last', 'best') if best else ('last',):
-            with open(self.path(f'{name}.new'), 'w') as file:
-                file.write(f'epoch-{epoch}\n')
-            os.replace(self.path(f'{name}.new'), self.path(name))
-        kept = {self.read_name('last'), self.read_name('best')}
+    def save(self, session, epoch, is_best, is_final):
+        """Keep the values after an epoch; writes them at the last epoch, or when SECONDS_BETWEEN have passed."""
+        if is_best:
+            session.run(self.keep_best)
+            self.best_epoch = epoch
+        if is_final or time.monotonic() - self.written_at > self.SECONDS_BETWEEN:
+            self.write(session, 'last', epoch)
+            self.save_best(session)
+            self.written_at = time.monotonic()
+
+    def save_best(self, session):
+        """Write the values of the best epoch, unless they are written."""
+        if self.best_epoch != self.written_best:
+            self.write(session, 'best', self.best_epoch)
+            self.written_best = self.best_epoch
+
+    def write(self, session, name, epoch):
+        """Write a checkpoint, then the file that names it, then delete the one named before.
+
+        The graph is not part of it: settings.json says how to build it.
+        """
+        self.savers[name].save(session, self.path(f'{name}-{epoch}'), write_meta_graph=False, write_state=False)
+        with open(self.path(f'{name}.new'), 'w') as file:
+            file.write(f'{name}-{epoch}\n')
+        os.replace(self.path(f'{name}.new'), self.path(name))
         for file in os.listdir(self.folder):
-            if file.startswith('epoch-') and file.split('.')[0] not in kept:
+            if file.startswith(f'{name}-') and not file.startswith(f'{name}-{epoch}.'):
                 os.remove(self.path(file))
-
-    def write(self, saver, session, name):
-        """Write one checkpoint; the graph is not part of it, settings.json says how to build it."""
-        saver.save(session, self.path(name), write_meta_graph=False, write_state=False)
-
-    def read_name(self, name):
-        """Return what the checkpoint named 'last' or 'best' is called: 'epoch-<n>'."""
-        with open(self.path(name)) as file:
-            return file.read().strip()
 
     def path(self, name):
         return os.path.join(self.folder, name)

@@ -1,0 +1,98 @@
+"""The contender: a plain PyTorch script that does what finetune.py does, the way such scripts are usually written.
+
+Same network, frozen and trained layers, initial values' spread, epochs, batch size, optimizer; images through a
+DataLoader with one worker a core, decoded and scaled by OpenCV as here; a checkpoint at the end. Needs `torch`.
+`python benchmarks/pytorch_finetune.py TRAIN_LIST VAL_LIST WEIGHTS EPOCHS LAYER...` prints a line an epoch.
+"""
+
+import os
+import sys
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, Dataset
+
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+from datagenerator import load_image, read_list  # noqa: E402
+from weights import read_weights  # noqa: E402
+
+
+class Photos(Dataset):
+    def __init__(self, list_file):
+        self.list = read_list(list_file)
+
+    def __len__(self):
+        return len(self.list.paths)
+
+    def __getitem__(self, index):
+        image = load_image(self.list.paths[index])
+        return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))), int(self.list.labels[index])
+
+
+def alexnet(num_classes):
+    """Return (convolutions, fully connected layers) and the modules by Caffe's names."""
+    conv = {'conv1': nn.Conv2d(3, 96, 11, 4), 'conv2': nn.Conv2d(96, 256, 5, padding=2, groups=2),
+            'conv3': nn.Conv2d(256, 384, 3, padding=1), 'conv4': nn.Conv2d(384, 384, 3, padding=1, groups=2),
+            'conv5': nn.Conv2d(384, 256, 3, padding=1, groups=2)}
+    fc = {'fc6': nn.Linear(9216, 4096), 'fc7': nn.Linear(4096, 4096), 'fc8': nn.Linear(4096, num_classes)}
+    features = nn.Sequential(
+        conv['conv1'], nn.ReLU(), nn.LocalResponseNorm(5), nn.MaxPool2d(3, 2),
+        conv['conv2'], nn.ReLU(), nn.LocalResponseNorm(5), nn.MaxPool2d(3, 2),
+        conv['conv3'], nn.ReLU(), conv['conv4'], nn.ReLU(), conv['conv5'], nn.ReLU(), nn.MaxPool2d(3, 2), nn.Flatten())
+    classifier = nn.Sequential(fc['fc6'], nn.ReLU(), nn.Dropout(), fc['fc7'], nn.ReLU(), nn.Dropout(), fc['fc8'])
+    return nn.Sequential(features, classifier), {**conv, **fc}
+
+
+def set_values(layers, weights_path, trained):
+    """Copy the file's values into the frozen layers; draw the others as alexnet.py does, and let them be trained."""
+    pretrained = read_weights(weights_path)
+    for name, layer in layers.items():
+        layer.requires_grad_(name in trained)
+        with torch.no_grad():
+            if name in trained:
+                nn.init.trunc_normal_(layer.weight, std=0.005, a=-0.01, b=0.01)
+                layer.bias.fill_(0 if name == 'fc8' else 0.1)
+            else:
+                weights, biases = pretrained[name]
+                order = (3, 2, 0, 1) if weights.ndim == 4 else (1, 0)
+                layer.weight.copy_(torch.from_numpy(np.ascontiguousarray(weights.transpose(order))))
+                layer.bias.copy_(torch.from_numpy(biases.copy()))
+
+
+def run_pass(model, loader, optimizer=None):
+    """Return (mean loss, accuracy) over a loader's images; with an optimizer, train."""
+    model.train(optimizer is not None)
+    loss_sum = correct = count = 0
+    with torch.set_grad_enabled(optimizer is not None):
+        for images, labels in loader:
+            logits = model(images)
+            loss = nn.functional.cross_entropy(logits, labels)
+            if optimizer:
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+            loss_sum += loss.item() * len(labels)
+            correct += (logits.argmax(1) == labels).sum().item()
+            count += len(labels)
+    return loss_sum / count, correct / count
+
+
+def main(train_file, val_file, weights_path, epochs, *trained):
+    train, val = Photos(train_file), Photos(val_file)
+    torch.manual_seed(0)
+    model, layers = alexnet(1 + int(train.list.labels.max()))
+    set_values(layers, weights_path, trained)
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.001, momentum=0.9)
+    workers = {'batch_size': 128, 'num_workers': os.cpu_count(), 'persistent_workers': True}
+    train_loader, val_loader = DataLoader(train, shuffle=True, **workers), DataLoader(val, **workers)
+    for epoch in range(1, int(epochs) + 1):
+        loss, accuracy = run_pass(model, train_loader, optimizer)
+        val_loss, val_accuracy = run_pass(model, val_loader)
+        print(f'epoch {epoch} train {loss:.4f} {accuracy:.4f} val {val_loss:.4f} {val_accuracy:.4f}', flush=True)
+    torch.save(model.state_dict(), os.devnull)
+
+
+if __name__ == '__main__':
+    main(*sys.argv[1:])
