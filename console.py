@@ -71,7 +71,14 @@ def run_command(main, arguments=None):
     except KeyboardInterrupt:
         print('interrupted', file=sys.stderr)
         status = 130
-    sys.exit(status)
+    leave(status)
+
+
+def leave(status):
+    """End the process at once: everything is written, and unloading TensorFlow would take another second."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 @contextlib.contextmanager
@@ -83,7 +90,7 @@ def quiet_startup():
     os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
     sys.stderr.flush()
     saved = os.dup(2)
-    with tempfile.TemporaryFile() as held:
+    with tempfile.TemporaryFile() as held, without_keras():
         os.dup2(held.fileno(), 2)
         try:
             yield
@@ -95,3 +102,19 @@ def quiet_startup():
             kept = [line for line in held if not CHATTER.match(line)]
             if kept:
                 os.write(2, b''.join(kept))
+
+
+@contextlib.contextmanager
+def without_keras():
+    """Let `import tensorflow` leave out Keras, a second of importing that nothing here uses.
+
+    TensorFlow looks for an older Keras, which is not there, where this variable is set; `tf.keras` still works later.
+    """
+    before = os.environ.get('TF_USE_LEGACY_KERAS')
+    os.environ['TF_USE_LEGACY_KERAS'] = '1'
+    try:
+        yield
+    finally:
+        del os.environ['TF_USE_LEGACY_KERAS']
+        if before is not None:
+            os.environ['TF_USE_LEGACY_KERAS'] = before

@@ -212,6 +212,8 @@ def prepare_batches(settings, session, network, data, trained):
     generators = (ImageDataGenerator(data.train, settings.horizontal_flip, True, **options),
                   ImageDataGenerator(data.val, **options))
     output = feature_output(trained)
+    if settings.cache_features == 'on' and not output:
+        raise ValueError(f'cache_features is on, but {trained[0]} is trained: only the input of fc6, fc7 or fc8 is stored')
     reason = 'cache_features is off' if settings.cache_features == 'off' else f'{trained[0]} is trained'
     if output and settings.cache_features != 'off':
         folder = os.path.join(settings.cache_dir, network_key(session, network.model, output, settings.precision))

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from conftest import ROOT, write_list
 
+import console
 import finetune
 from alexnet import LAYERS, tf
-from console import run_command
+from datagenerator import check_images
 from finetune import Settings
 from weights import read_weights
 
@@ -33,7 +34,7 @@ def lists(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def settings(lists, conv_weights_file):
-    return Settings(train_file=str(lists / 'train.txt'), val_file=str(lists / 'val.txt'), train_layers=FC_LAYERS,
+    return Settings(cache_dir=str(lists / 'cache'), train_file=str(lists / 'train.txt'), val_file=str(lists / 'val.txt'), train_layers=FC_LAYERS,
                     weights_path=conv_weights_file, num_epochs=2, batch_size=4, display_step=2, learning_rate=1e-5)
 
 
@@ -53,11 +54,11 @@ def test_frozen_layers_keep_the_files_values_bit_for_bit_and_trained_ones_move(s
         trained, skipped = finetune.choose_layers(settings, settings.weights_path)
         network = finetune.build_network(settings, 2, trained, skipped, settings.weights_path)
         with finetune.open_session(settings) as session:
-            finetune.initialize(session, network.model)
+            finetune.initialize(session, session.graph, network.model)
             before = session.run(network.model.variables)
             images = finetune.ImageDataGenerator(data.train)
             for images, labels in images.batches(5):
-                session.run(network.train_op, {network.images: images, network.labels: labels})
+                session.run(network.train_op, {network.inputs: images, network.labels: labels})
             after = session.run(network.model.variables)
             slots = sorted(v.name for v in tf.global_variables() if v.name.split('/')[-1] not in
                            ('weights:0', 'biases:0', 'global_step:0'))
@@ -75,8 +76,8 @@ def test_run_folder_holds_what_the_plan_says(run, settings):
     assert written['num_classes'] == 2 and written['seed'] == 0 and written['skip_layers'] == list(FC_LAYERS)
     assert {field.name for field in dataclasses.fields(Settings)} <= set(written)
     assert open(os.path.join(folder, 'labels.txt')).read() == 'dark\nbright\n'
-    assert open(os.path.join(folder, 'checkpoints', 'best')).read() == f'epoch-{best_epoch}\n'
-    assert open(os.path.join(folder, 'checkpoints', 'last')).read() == 'epoch-2\n'
+    assert open(os.path.join(folder, 'checkpoints', 'best')).read() == f'best-{best_epoch}\n'
+    assert open(os.path.join(folder, 'checkpoints', 'last')).read() == 'last-2\n'
 
 
 def test_metrics_are_counted_over_the_whole_lists(run):
@@ -105,9 +106,9 @@ def test_validation_loss_is_that_of_the_saved_checkpoint(run, settings):
         conv = [v for layer in LAYERS if layer not in FC_LAYERS for v in network.model.variables[layer]]
         tf.train.Saver(conv).restore(session, os.path.join(folder, 'frozen'))
         tf.train.Saver([v for v in tf.global_variables() if v not in conv]).restore(
-            session, os.path.join(folder, 'epoch-2'))
+            session, os.path.join(folder, 'last-2'))
         images, labels = finetune.ImageDataGenerator(data.val).next_batch(5)
-        logits = session.run(network.model.fc8, {network.images: images}).astype(np.float64)
+        logits = session.run(network.model.fc8, {network.inputs: images}).astype(np.float64)
         assert session.run(tf.train.get_global_step()) == 6  # 2 epochs of 10 images in batches of 4
     losses = np.log(np.exp(logits - logits.max(1, keepdims=True)).sum(1)) - (logits - logits.max(1, keepdims=True))[
         np.arange(5), labels.argmax(1)]
@@ -118,10 +119,13 @@ def test_validation_loss_is_that_of_the_saved_checkpoint(run, settings):
 
 def exit_status(arguments, capsys):
     """Run the command in this process; return (exit status, standard output, standard error)."""
-    with pytest.raises(SystemExit) as exit:
-        run_command(finetune.main, [str(argument) for argument in arguments])
+    statuses = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(console, 'leave', statuses.append)  # the real one would end the tests
+        patch.chdir(arguments[arguments.index('--run_dir') + 1].parent if '--run_dir' in arguments else '.')
+        console.run_command(finetune.main, [str(argument) for argument in arguments])
     shown = capsys.readouterr()
-    return exit.value.code, shown.out, shown.err
+    return statuses[0], shown.out, shown.err
 
 
 @pytest.mark.parametrize('flags, named', [
@@ -149,7 +153,8 @@ def test_bad_input_gets_one_line_and_status_2_and_writes_nothing(settings, tmp_p
 def test_bad_lines_are_named_before_anything_is_written(settings, lists, tmp_path, capsys, line, named):
     bad = write_list(lists / 'bad.txt', ['1.png 1', line])
     status, _, shown = exit_status(['--train_file', bad, '--val_file', settings.val_file, '--run_dir', tmp_path / 'run',
-                                    '--weights_path', settings.weights_path], capsys)
+                                    '--weights_path', settings.weights_path, '--train_layers', *FC_LAYERS,
+                                    '--cache_dir', settings.cache_dir], capsys)
     assert status == 2 and f'{bad}:2: ' in shown and named in shown and shown.count('\n') == 1
     assert os.listdir(tmp_path) == []
 
@@ -181,7 +186,7 @@ def test_the_script_as_a_user_runs_it(settings, lists, tmp_path):
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert (done.returncode, done.stderr) == (0, '')
     lines = done.stdout.splitlines()
-    assert len(lines) == 11 and lines[9].startswith('epoch   1/1 ')
+    assert len(lines) == 12 and lines[9].startswith('pool5 is stored') and lines[10].startswith('epoch   1/1 ')
     accuracy = list(csv.DictReader(open(tmp_path / 'run' / 'metrics.csv')))[0]['val_accuracy']
     assert lines[-1] == f'best val_accuracy {float(accuracy):.4f} (epoch 1) in run'
     for name in os.listdir(tmp_path / 'run' / 'checkpoints'):
@@ -198,5 +203,51 @@ def test_the_sample_lists_are_whole():
     for part, count in (('train', 300), ('val', 100)):
         image_list = finetune.read_list(os.path.join(ROOT, f'{part}.txt'))
         assert len(set(image_list.paths)) == count and set(np.bincount(image_list.labels)) == {count // 5}
-        finetune.check_images([image_list])
+        check_images([image_list])
     assert len(finetune.read_class_names(os.path.join(ROOT, 'labels.txt'))) == 5
+
+
+def metrics(folder):
+    """Return the rows of metrics.csv without the columns that are times."""
+    return [{name: float(value) for name, value in row.items() if not name.endswith(('second', 'seconds'))}
+            for row in csv.DictReader(open(folder / 'metrics.csv'))]
+
+
+def test_a_run_from_stored_features_equals_one_from_images(settings, tmp_path, capsys):
+    """Loss and accuracy of every epoch within 1e-4, cold and warm; the same dropout, order and initial values."""
+    runs = {}
+    for name, cache_features in (('off', 'off'), ('cold', 'on'), ('warm', 'auto')):
+        finetune.finetune(dataclasses.replace(
+            settings, cache_features=cache_features, cache_dir=str(tmp_path / 'cache'), run_dir=str(tmp_path / name),
+            learning_rate=1e-4, num_epochs=3))
+        runs[name] = metrics(tmp_path / name)
+        for file in os.listdir(tmp_path / name / 'checkpoints'):
+            os.remove(tmp_path / name / 'checkpoints' / file)
+    shown = capsys.readouterr().out
+    assert 'is not stored: cache_features is off' in shown
+    assert '15 images, 15 of them new' in shown and '15 images, 0 of them new' in shown
+    for name in ('cold', 'warm'):
+        for expected, got in zip(runs['off'], runs[name], strict=True):
+            for column, value in expected.items():
+                assert got[column] == pytest.approx(value, rel=1e-4, abs=1e-4), (name, column)
+
+
+def test_trained_convolutions_are_not_stored(settings, conv_weights_file, tmp_path, capsys):
+    layers = ('conv5',) + FC_LAYERS
+    finetune.finetune(dataclasses.replace(settings, train_layers=layers, num_epochs=1, run_dir=str(tmp_path / 'run'),
+                                          cache_dir=str(tmp_path / 'cache')))
+    assert 'is not stored: conv5 is trained' in capsys.readouterr().out and not (tmp_path / 'cache').exists()
+    for file in os.listdir(tmp_path / 'run' / 'checkpoints'):
+        os.remove(tmp_path / 'run' / 'checkpoints' / file)
+    with pytest.raises(ValueError, match='cache_features is on, but conv5 is trained'):
+        finetune.finetune(dataclasses.replace(settings, train_layers=layers, cache_features='on'))
+
+
+def test_bfloat16_learns_with_float32_variables(settings, tmp_path):
+    finetune.finetune(dataclasses.replace(settings, precision='bfloat16', num_epochs=1, run_dir=str(tmp_path / 'run')))
+    folder = tmp_path / 'run' / 'checkpoints'
+    reader = tf.train.load_checkpoint(str(folder / 'last-1'))
+    assert set(reader.get_variable_to_dtype_map().values()) == {tf.float32, tf.int64}  # int64: the global step
+    assert np.isfinite(metrics(tmp_path / 'run')[0]['val_loss'])
+    for file in os.listdir(folder):
+        os.remove(folder / file)

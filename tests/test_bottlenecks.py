@@ -1,0 +1,225 @@
+import os
+import resource
+import shutil
+import signal
+import time
+
+import cv2
+import numpy as np
+import pytest
+from conftest import random_conv_weights, write_list
+
+from alexnet import AlexNet, tf
+from bottlenecks import (KEY_BYTES, FeatureStore, NoRoom, StoredBatches, feature_output, image_key, network_key,
+                         store_features)
+from datagenerator import ImageDataGenerator, load_image, read_list
+
+WIDTH = 6 * 6 * 256
+
+
+@pytest.fixture(scope='module')
+def network(conv_weights_file):
+    with tf.Graph().as_default(), tf.Session() as session:
+        model = AlexNet(tf.placeholder(tf.float32, [None, 227, 227, 3]), 1.0, 2, ('fc6', 'fc7', 'fc8'), conv_weights_file)
+        session.run(tf.global_variables_initializer())
+        model.load_initial_weights(session)
+        yield session, model
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """A folder with 5 pictures of noise and a list of them; its labels are 0 1 0 1 0."""
+    random = np.random.RandomState(0)
+    for n in range(5):
+        cv2.imwrite(str(tmp_path / f'{n}.png'), random.randint(0, 256, (60, 70, 3)).astype(np.uint8))
+    return write_list(tmp_path / 'list.txt', [f'{n}.png {n % 2}' for n in range(5)])
+
+
+def store(network, list_file, folder, mirrored=False):
+    """Return (array, rows, number computed) for one list."""
+    session, model = network
+    array, rows, computed = store_features(session, model, 'pool5', [(read_list(list_file), mirrored)], str(folder),
+                                           share=1, num_threads=2, progress=lambda images, count: images)
+    return array, rows[0], computed
+
+
+def expected(network, paths, mirrored=False):
+    """Return pool5 of image files, computed one by one without the store."""
+    session, model = network
+    images = (load_image(path)[:, ::-1 if mirrored else 1] for path in paths)
+    return np.concatenate([session.run(model.outputs['pool5'], {model.x: image[None]}) for image in images])
+
+
+def assert_close(got, wanted):
+    np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-4 * np.abs(wanted).max())
+
+
+@pytest.mark.parametrize('trained, output', [
+    (('fc6', 'fc7', 'fc8'), 'pool5'), (('fc6', 'fc8'), 'pool5'), (('fc7', 'fc8'), 'fc6'), (('fc8',), 'fc7'),
+    (('conv5', 'fc8'), None)])
+def test_what_is_stored_is_the_input_of_the_first_trained_layer(trained, output):
+    assert feature_output(trained) == output
+
+
+def test_features_are_those_of_the_network_and_come_back_without_computing(network, photos, tmp_path):
+    array, rows, computed = store(network, photos, tmp_path / 'c')
+    assert computed == 5 and rows.shape == (1, 5) and array.dtype == np.float32
+    assert_close(array[rows[0]], expected(network, read_list(photos).paths))
+    again, rows_again, computed = store(network, photos, tmp_path / 'c')
+    assert computed == 0
+    np.testing.assert_array_equal(again[rows_again[0]], array[rows[0]])
+
+
+def test_only_mirrored_added_or_changed_images_are_computed(network, photos, tmp_path):
+    store(network, photos, tmp_path / 'c')
+    array, rows, computed = store(network, photos, tmp_path / 'c', mirrored=True)
+    assert computed == 5 and rows.shape == (2, 5)
+    assert_close(array[rows[1]], expected(network, read_list(photos).paths, mirrored=True))
+    with open(photos, 'a') as file:
+        file.write('more.png 1\n')
+    shutil.copy(tmp_path / '0.png', tmp_path / 'more.png')
+    assert store(network, photos, tmp_path / 'c')[2] == 1
+    state = os.stat(tmp_path / '1.png')
+    changed = (tmp_path / '2.png').read_bytes()[:state.st_size].ljust(state.st_size, b'\0')
+    (tmp_path / '1.png').write_bytes(changed)  # another picture, of the same size and time
+    os.utime(tmp_path / '1.png', ns=(state.st_atime_ns, state.st_mtime_ns))
+    array, rows, computed = store(network, photos, tmp_path / 'c')
+    assert computed == 1
+    assert_close(array[rows[0]], expected(network, read_list(photos).paths))
+
+
+def test_the_key_of_the_network_changes_with_what_frozen_layers_compute(network, tmp_path):
+    session, model = network
+    keys = {network_key(session, model, 'pool5', 'float32'), network_key(session, model, 'pool5', 'bfloat16'),
+            network_key(session, model, 'fc6', 'float32')}
+    layers = random_conv_weights()
+    layers['conv3'][1][0] += 1e-6
+    np.save(tmp_path / 'w.npy', layers, allow_pickle=True)
+    path, model.weights_path = model.weights_path, str(tmp_path / 'w.npy')
+    try:
+        model.load_initial_weights(session)
+        keys.add(network_key(session, model, 'pool5', 'float32'))
+    finally:
+        model.weights_path = path
+        model.load_initial_weights(session)
+    assert len(keys) == 4 and network_key(session, model, 'pool5', 'float32') in keys
+
+
+@pytest.mark.parametrize('name', ['features', 'keys'])
+def test_files_cut_anywhere_are_repaired(network, photos, tmp_path, name):
+    array, rows, _ = store(network, photos, tmp_path / 'c')
+    wanted, size = np.array(array[rows[0]]), os.path.getsize(tmp_path / 'c' / name)
+    for cut in (0, 1, size // 2, size - 1):
+        os.truncate(tmp_path / 'c' / name, cut)
+        array, rows, computed = store(network, photos, tmp_path / 'c')
+        assert 0 < computed <= 5
+        assert_close(array[rows[0]], wanted)
+
+
+def test_unreadable_images_are_all_named_and_the_others_kept(network, photos, tmp_path):
+    (tmp_path / '1.png').write_text('text')
+    (tmp_path / '3.png').write_bytes(b'')
+    with pytest.raises(ValueError) as error:
+        store(network, photos, tmp_path / 'c')
+    assert [line.split(': ')[0] for line in str(error.value).splitlines()] == [f'{photos}:2', f'{photos}:4']
+    os.remove(tmp_path / '4.png')
+    with pytest.raises(ValueError, match='list.txt:5: .*4.png does not exist'):
+        store(network, photos, tmp_path / 'c')
+    write_list(tmp_path / 'list.txt', ['0.png 0', '2.png 1'])
+    assert store(network, photos, tmp_path / 'c')[2] == 0
+
+
+def test_stored_batches_follow_the_generators_order_and_flips(network, photos, tmp_path):
+    array, rows, _ = store(network, photos, tmp_path / 'c', mirrored=True)
+    options = {'horizontal_flip': True, 'shuffle': True, 'seed': 3}
+    stored, images = StoredBatches(ImageDataGenerator(photos, **options), array, rows), ImageDataGenerator(photos, **options)
+    session, model = network
+    for epoch in (0, 1):
+        stored.start_epoch(epoch)
+        images.start_epoch(epoch)
+        for (features, labels), (pixels, labels_of_pixels) in zip(stored.batches(2), images.batches(2), strict=True):
+            np.testing.assert_array_equal(labels, labels_of_pixels)
+            assert_close(features, session.run(model.outputs['pool5'], {model.x: pixels}))
+
+
+def row_of(key):
+    return np.random.RandomState(int.from_bytes(key[:4], 'little')).rand(1, 300).astype(np.float32)
+
+
+def fill(folder, keys, pause=0.0):
+    """Store the rows of `keys` that are missing, one at a time."""
+    with FeatureStore(folder, 300) as features:
+        for key in keys:
+            if key not in features.rows:
+                features.append([key], row_of(key))
+                time.sleep(pause)
+
+
+def in_child(function, *arguments):
+    """Run a function in a forked process, which writes files and does nothing else; return its number."""
+    child = os.fork()
+    if child == 0:
+        try:
+            function(*arguments)
+        finally:
+            os._exit(0)
+    return child
+
+
+def assert_whole(folder, keys):
+    with FeatureStore(folder, 300) as features:
+        array = features.read()
+        assert set(features.rows) == set(keys) and len(array) == len(keys)
+        for key in keys:
+            np.testing.assert_array_equal(array[features.rows[key]], row_of(key)[0])
+
+
+@pytest.fixture
+def keys():
+    return [np.random.RandomState(n).bytes(KEY_BYTES) for n in range(2000)]
+
+
+def test_killed_at_ten_random_moments_and_run_again(tmp_path, keys, monkeypatch):
+    monkeypatch.setattr('bottlenecks.ROWS_A_COMMIT', 16)
+    random = np.random.RandomState(0)
+    for _ in range(10):
+        child = in_child(fill, str(tmp_path), keys, 0.0005)
+        time.sleep(random.uniform(0, 0.1))
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    fill(str(tmp_path), keys)
+    assert_whole(str(tmp_path), keys)
+
+
+def test_two_at_once_do_not_harm_each_other(tmp_path, keys):
+    children = [in_child(fill, str(tmp_path), keys[start:start + 1200], 0.0001) for start in (0, 800)]
+    for child in children:
+        os.waitpid(child, 0)
+    assert_whole(str(tmp_path), keys)
+
+
+def test_a_full_disk_is_an_error_and_is_repaired(tmp_path, keys):
+    def limited():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))  # as a disk that is full after 250 rows
+        try:
+            fill(str(tmp_path), keys)
+        except OSError:
+            (tmp_path / 'said').touch()
+    os.waitpid(in_child(limited), 0)
+    assert (tmp_path / 'said').exists()
+    fill(str(tmp_path), keys)
+    assert_whole(str(tmp_path), keys)
+
+
+def test_no_room_is_said_before_anything_is_computed(tmp_path):
+    with FeatureStore(str(tmp_path), WIDTH) as features:
+        with pytest.raises(NoRoom, match='cache_features'):
+            features.check_room(10**12, share=1)
+        features.check_room(1, share=1)
+
+
+def test_image_keys_differ_by_file_and_mirroring(photos, tmp_path):
+    paths = [str(tmp_path / f'{n}.png') for n in range(3)]
+    assert len({image_key(path, flipped) for path in paths for flipped in (False, True)}) == 6
+    assert image_key(paths[0], False) == image_key(os.path.relpath(paths[0]), False)
