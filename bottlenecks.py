@@ -4,6 +4,7 @@ import hashlib
 import os
 import shutil
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import cv2
 import numpy as np
@@ -11,7 +12,7 @@ from filelock import FileLock, Timeout
 
 import datagenerator
 from alexnet import LAYERS, tf
-from datagenerator import first_places, load_ahead, raise_all
+from datagenerator import first_places, load_ahead, map_ahead, raise_all
 
 FED_AT = {'fc6': 'pool5', 'fc7': 'fc6', 'fc8': 'fc7'}  # first trained layer: the output that it sees
 KEY_BYTES = 16
@@ -126,11 +127,15 @@ class StoredBatches:
         self.data_size, self.start_epoch = generator.data_size, generator.start_epoch
 
     def batches(self, batch_size):
-        """Yield what is left of this pass: features, float32 [n, ...], and one-hot labels."""
-        while self.generator.pointer < self.data_size:
-            indices = self.generator.next_indices(batch_size)
-            rows = self.rows[self.generator.flipped[indices].astype(int), indices]
-            yield self.array[rows], self.generator.one_hot(indices)
+        """Yield what is left of this pass: features, float32 [n, ...], and one-hot labels; reads one batch ahead."""
+        starts = range(self.generator.pointer, self.data_size, batch_size)
+        with ThreadPoolExecutor(1) as pool:
+            yield from map_ahead(self.read, (self.generator.next_indices(batch_size) for _ in starts), pool, ahead=1)
+
+    def read(self, indices):
+        """Return the features and labels at positions in the list."""
+        rows = self.rows[self.generator.flipped[indices].astype(int), indices]
+        return self.array[rows], self.generator.one_hot(indices)
 
 
 def store_features(session, model, output, parts, folder, share, num_threads, progress):

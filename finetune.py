@@ -218,12 +218,14 @@ def prepare_batches(settings, session, network, data, trained):
     if output and settings.cache_features != 'off':
         folder = os.path.join(settings.cache_dir, network_key(session, network.model, output, settings.precision))
         parts = (data.train, settings.horizontal_flip), (data.val, False)
+        start = time.monotonic()
         try:
             array, rows, computed = store_features(session, network.model, output, parts, folder,
                                                    1 if settings.cache_features == 'on' else 0.5, settings.num_threads,
                                                    progress_bar(f'computing {output}'))
-            print(f'{output} is stored for {rows[0].size + rows[1].size:,} images, {computed:,} of them new, in {folder}, '
-                  f'{array.nbytes / 1e6:,.0f} MB')
+            rate = computed / (time.monotonic() - start)
+            print(f'{output} of {rows[0].size + rows[1].size:,} images, {computed:,} of them computed now '
+                  f'({rate:.0f} images/s), is stored in {folder}, {array.nbytes / 1e6:,.0f} MB')
             return network._replace(inputs=network.model.outputs[output]), tuple(
                 StoredBatches(generator, array, part_rows) for generator, part_rows in zip(generators, rows))
         except NoRoom as error:

@@ -186,7 +186,7 @@ def test_the_script_as_a_user_runs_it(settings, lists, tmp_path):
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert (done.returncode, done.stderr) == (0, '')
     lines = done.stdout.splitlines()
-    assert len(lines) == 12 and lines[9].startswith('pool5 is stored') and lines[10].startswith('epoch   1/1 ')
+    assert len(lines) == 12 and lines[9].startswith('pool5 of 15 images') and lines[10].startswith('epoch   1/1 ')
     accuracy = list(csv.DictReader(open(tmp_path / 'run' / 'metrics.csv')))[0]['val_accuracy']
     assert lines[-1] == f'best val_accuracy {float(accuracy):.4f} (epoch 1) in run'
     for name in os.listdir(tmp_path / 'run' / 'checkpoints'):
@@ -225,7 +225,7 @@ def test_a_run_from_stored_features_equals_one_from_images(settings, tmp_path, c
             os.remove(tmp_path / name / 'checkpoints' / file)
     shown = capsys.readouterr().out
     assert 'is not stored: cache_features is off' in shown
-    assert '15 images, 15 of them new' in shown and '15 images, 0 of them new' in shown
+    assert '15 images, 15 of them computed' in shown and '15 images, 0 of them computed' in shown
     for name in ('cold', 'warm'):
         for expected, got in zip(runs['off'], runs[name], strict=True):
             for column, value in expected.items():

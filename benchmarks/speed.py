@@ -1,0 +1,154 @@
+"""Measures finetune.py, whole commands, against a plain PyTorch script, against itself without the cache, and against
+the limits of the machine.
+
+`python benchmarks/speed.py TRAIN_LIST VAL_LIST CONV_WEIGHTS [ROUNDS]` runs every contender once a round, in turn, and
+after each round prints a table of medians and ratios and writes it to benchmarks/speed.md. CONV_WEIGHTS holds conv1 to
+conv5; for the runs that train fc8 alone, fc6 and fc7 are drawn. The PyTorch script is left out where torch is missing.
+"""
+
+import csv
+import importlib.util
+import os
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
+
+import cv2
+import numpy as np
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+sys.path.insert(0, ROOT)
+
+from alexnet import tf  # noqa: E402
+from datagenerator import read_list  # noqa: E402
+from weights import read_weights  # noqa: E402
+
+EPOCHS = '10'
+FC_LAYERS = ('fc6', 'fc7', 'fc8')
+# FLOPs an image: multiply and add of each weight at each place; a trained layer also needs the gradients of its weights
+# and, but for the first one, of its input.
+CONV_FLOPS = 2 * (55**2 * 96 * 363 + 27**2 * 256 * 1200 + 13**2 * (384 * 2304 + 384 * 1728 + 256 * 1728))
+TRAIN_FLOPS = 2 * (2 * 9216 * 4096 + 3 * 4096 * 4096 + 3 * 4096 * 17)
+
+
+def draw_full_weights(conv_weights, path):
+    """Write a full-size weight file: the convolutions given, and fc6 to fc8 drawn."""
+    layers, random = {name: list(pair) for name, pair in read_weights(conv_weights).items()}, np.random.RandomState(7)
+    for layer, shape in {'fc6': (9216, 4096), 'fc7': (4096, 4096), 'fc8': (4096, 1000)}.items():
+        layers[layer] = [np.float32(random.standard_normal(shape) * 0.01), np.zeros(shape[1], np.float32)]
+    np.save(path, layers, allow_pickle=True)
+
+
+def contenders(train_list, val_list, weights, folder):
+    """Return {(name, trained layers): command}, in the order in which a round runs them."""
+    commands = {}
+    for trained in (FC_LAYERS, ('fc8',)):
+        weight_file, label = weights[trained], ' '.join(trained)
+        ours = [sys.executable, os.path.join(ROOT, 'finetune.py'), '--train_file', train_list, '--val_file', val_list,
+                '--weights_path', weight_file, '--num_epochs', EPOCHS, '--batch_size', '128', '--cache_dir',
+                os.path.join(folder, 'cache'), '--run_dir', os.path.join(folder, 'run'), '--train_layers', *trained]
+        commands['cold cache', label] = ours
+        commands['warm cache', label] = ours
+        commands['bfloat16, cold cache', label] = ours + ['--precision', 'bfloat16']
+        commands['bfloat16, warm cache', label] = ours + ['--precision', 'bfloat16']
+        commands['without cache', label] = ours + ['--cache_features', 'off']
+        if importlib.util.find_spec('torch'):
+            commands['PyTorch', label] = [sys.executable, os.path.join(ROOT, 'benchmarks', 'pytorch_finetune.py'),
+                                          train_list, val_list, weight_file, EPOCHS, *trained]
+    return commands
+
+
+def run(name, command, folder):
+    """Return {measure: value} of one command: its seconds, and of ours the rates of its parts."""
+    shutil.rmtree(os.path.join(folder, 'run'), ignore_errors=True)
+    if 'cold' in name:
+        shutil.rmtree(os.path.join(folder, 'cache'), ignore_errors=True)
+    start = time.perf_counter()
+    shown = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    values = {'seconds': time.perf_counter() - start}
+    if name != 'PyTorch':
+        rows = list(csv.DictReader(open(os.path.join(folder, 'run', 'metrics.csv'))))
+        values['training images/s'] = statistics.median(float(row['images_per_second']) for row in rows)
+    if 'cold' in name:
+        values['first pass images/s'] = float(re.search(r'\((\d+) images/s\)', shown).group(1))
+    return values
+
+
+def decoding_rate(paths):
+    """Return the images/s that cv2.imread and a resize by area alone reach on all cores."""
+    def load(path):
+        return cv2.resize(cv2.imread(path), (227, 227), interpolation=cv2.INTER_AREA).shape
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        start = time.perf_counter()
+        list(pool.map(load, paths))
+        return len(paths) / (time.perf_counter() - start)
+
+
+def product_rate(size=4096):
+    """Return the FLOP/s of a large float32 matrix product."""
+    with tf.Graph().as_default(), tf.Session() as session:
+        matrix = tf.Variable(np.random.rand(size, size).astype(np.float32))
+        product = tf.matmul(matrix, matrix).op
+        session.run(tf.global_variables_initializer())
+        times = []
+        for _ in range(6):
+            start = time.perf_counter()
+            session.run(product)
+            times.append(time.perf_counter() - start)
+    return 2 * size**3 / statistics.median(times)
+
+
+def table(results):
+    """Return the lines of the report: medians, and ratios of the medians."""
+    seconds = {key: statistics.median(row['seconds'] for row in rows) for key, rows in results.items()}
+    rounds = min(len(rows) for rows in results.values())
+    lines = [f'Medians of {rounds} rounds; whole commands, {EPOCHS} epochs, batches of 128.', '',
+             '| trained | contender | seconds | PyTorch / this | without cache / this |', '|---|---|---|---|---|']
+    for (name, label), value in seconds.items():
+        ratios = [f'{seconds[other, label] / value:.1f}' if (other, label) in seconds else ''
+                  for other in ('PyTorch', 'without cache')]
+        lines.append(f'| {label} | {name} | {value:.1f} | {ratios[0]} | {ratios[1]} |')
+    return lines
+
+
+def limits(results, decode, product):
+    """Return the lines that compare the rates of the first pass and of training with what the machine can do."""
+    label, decode, product = ' '.join(FC_LAYERS), statistics.median(decode), statistics.median(product)
+    first = statistics.median(row['first pass images/s'] for row in results['cold cache', label])
+    training = statistics.median(row['training images/s'] for row in results['warm cache', label])
+    first_limit, training_limit = 1 / (1 / decode + CONV_FLOPS / product), product / TRAIN_FLOPS
+    return ['', f'Decoding alone: {decode:.0f} images/s. Matrix products: {product / 1e9:.0f} GFLOP/s.', '',
+            '| part | images/s | limit | share |', '|---|---|---|---|',
+            f'| first pass | {first:.0f} | {first_limit:.0f} | {first / first_limit:.2f} |',
+            f'| training fc6 fc7 fc8 | {training:.0f} | {training_limit:.0f} | {training / training_limit:.2f} |']
+
+
+def main(train_list, val_list, conv_weights, rounds='3'):
+    if not importlib.util.find_spec('torch'):
+        print('torch is not installed: the PyTorch script is left out')
+    paths = read_list(train_list).paths
+    with tempfile.TemporaryDirectory() as folder:
+        full_weights = os.path.join(folder, 'full.npy')
+        draw_full_weights(conv_weights, full_weights)
+        commands = contenders(train_list, val_list, {FC_LAYERS: conv_weights, ('fc8',): full_weights}, folder)
+        results, decode, product = defaultdict(list), [], []
+        for _ in range(int(rounds)):
+            decode.append(decoding_rate(paths))
+            product.append(product_rate())
+            for (name, label), command in commands.items():
+                results[name, label].append(run(name, command, folder))
+                print(f'{label:12} {name:22} {results[name, label][-1]}', flush=True)
+            report = '\n'.join(table(results) + limits(results, decode, product)) + '\n'
+            print(report, flush=True)
+            with open(os.path.join(ROOT, 'benchmarks', 'speed.md'), 'w') as file:
+                file.write(report)
+
+
+if __name__ == '__main__':
+    main(*sys.argv[1:])
