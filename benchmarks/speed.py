@@ -55,9 +55,10 @@ def contenders(train_list, val_list, weights, folder):
                 os.path.join(folder, 'cache'), '--run_dir', os.path.join(folder, 'run'), '--train_layers', *trained]
         commands['cold cache', label] = ours
         commands['warm cache', label] = ours
-        commands['bfloat16, cold cache', label] = ours + ['--precision', 'bfloat16']
-        commands['bfloat16, warm cache', label] = ours + ['--precision', 'bfloat16']
-        commands['without cache', label] = ours + ['--cache_features', 'off']
+        if trained == FC_LAYERS:
+            commands['bfloat16, cold cache', label] = ours + ['--precision', 'bfloat16']
+            commands['bfloat16, warm cache', label] = ours + ['--precision', 'bfloat16']
+            commands['without cache', label] = ours + ['--cache_features', 'off']
         if importlib.util.find_spec('torch'):
             commands['PyTorch', label] = [sys.executable, os.path.join(ROOT, 'benchmarks', 'pytorch_finetune.py'),
                                           train_list, val_list, weight_file, EPOCHS, *trained]
