@@ -61,7 +61,7 @@ class AlexNet:
         """Convolution, in groups of input and output channels, and ReLU.
 
         A convolution a group, not TensorFlow's kernel for groups: that one is 10 % faster with oneDNN, and fails on
-        CPUs without it (benchmarks/grouped_convolutions.py).
+        CPUs without it (benchmarks/layers.py).
         """
         channels = int(x.shape[3]) // groups
         stddev = math.sqrt(2 / (size * size * channels))  # He et al. (2015), for layers followed by ReLU
@@ -84,7 +84,7 @@ class AlexNet:
         """x / (1 + alpha / 5 * sum of squares over 5 channels) ** 0.75, alpha 1e-4: Caffe's across-channel LRN.
 
         The sum is a product with a band matrix, and the power is made of roots: a third faster, forward, than
-        TensorFlow's kernel with depth_radius=2, bias=1, alpha=2e-5, beta=0.75, and equal to 1e-6 (benchmarks/speed.py).
+        TensorFlow's kernel with depth_radius=2, bias=1, alpha=2e-5, beta=0.75, and equal to 1e-6 (benchmarks/layers.py).
         """
         channels = int(x.shape[3])
         distance = np.abs(np.arange(channels)[:, None] - np.arange(channels))
@@ -154,7 +154,7 @@ def matrix_product(x, weights):
     """Return x · weights, float32 [n, inputs] · [inputs, units].
 
     The gradient of x is computed as (weights · upstreamᵀ)ᵀ: TensorFlow's own order, upstream · weightsᵀ, takes twice as
-    long on CPUs, and a step of training with it an eighth longer (benchmarks/speed.py).
+    long on CPUs, and a step of training with it a tenth longer (benchmarks/layers.py).
     """
     def gradient(upstream):
         return (tf.transpose(tf.matmul(weights, upstream, transpose_b=True)),

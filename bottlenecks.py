@@ -4,19 +4,23 @@ import hashlib
 import os
 import shutil
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import cv2
 import numpy as np
 from filelock import FileLock, Timeout
 
-import datagenerator
+import alexnet
+import images
 from alexnet import LAYERS, tf
-from datagenerator import first_places, load_ahead, map_ahead, raise_all
+from console import printable
+from datagenerator import load_ahead, map_ahead
+from lists import first_places, raise_all
 
 FED_AT = {'fc6': 'pool5', 'fc7': 'fc6', 'fc8': 'fc7'}  # first trained layer: the output that it sees
 KEY_BYTES = 16
-IMAGES_A_RUN = 32     # images that go through the frozen layers at once
+IMAGES_A_RUN = 128     # images that go through the frozen layers at once
 ROWS_A_COMMIT = 256   # rows after which what is stored so far is made to last
 SPARE_BYTES = 1 << 30  # left free on the disk
 
@@ -29,8 +33,9 @@ def feature_output(trained):
 def network_key(session, model, output, precision):
     """Return text that differs whenever `output` could: for other weights, preprocessing, precision or libraries."""
     digest = hashlib.blake2b(digest_size=KEY_BYTES)
-    with open(datagenerator.__file__, 'rb') as file:
-        digest.update(file.read())
+    for module in (images, alexnet):  # an edit of how a file is read, or of the network, is another network
+        with open(module.__file__, 'rb') as file:
+            digest.update(file.read())
     digest.update(f'{precision} {tf.__version__} {cv2.__version__}'.encode())
     computed = LAYERS[:5] if output == 'pool5' else LAYERS[:LAYERS.index(output) + 1]
     for values in session.run([model.variables[layer] for layer in computed]):
@@ -105,6 +110,8 @@ class FeatureStore:
 
     def check_room(self, count, share):
         """Raise NoRoom if `count` more rows do not fit into this share of the free disk space."""
+        if not count:
+            return
         needed, free = count * (4 * self.width + KEY_BYTES), shutil.disk_usage(self.folder).free
         if needed > (free - SPARE_BYTES) * share:
             raise NoRoom(f'{count:,} features need {needed / 1e9:.1f} GB in {self.folder}, where {free / 1e9:.1f} '
@@ -138,18 +145,30 @@ class StoredBatches:
         return self.array[rows], self.generator.one_hot(indices)
 
 
+def store_batches(session, model, output, generators, folder, share, num_threads, progress):
+    """Return the StoredBatches of ImageDataGenerators, after storing what is missing; raises as store_features."""
+    start = time.monotonic()
+    parts = [(generator.image_list, generator.horizontal_flip) for generator in generators]
+    array, rows, computed = store_features(session, model, output, parts, folder, share, num_threads, progress)
+    print(f'{output} of {sum(part.size for part in rows):,} images, {computed:,} of them computed now '
+          f'({computed / (time.monotonic() - start):.0f} images/s), is stored in {folder}, {array.nbytes / 1e6:,.0f} MB')
+    return [StoredBatches(generator, array, part_rows) for generator, part_rows in zip(generators, rows)]
+
+
 def store_features(session, model, output, parts, folder, share, num_threads, progress):
     """Compute what `folder` lacks of the values of `output` for the images of some lists.
 
     parts: pairs (ImageList, whether mirrored images are wanted too). share: of the free disk space that may be used.
     progress: wraps an iterable and shows how far it is. Returns (array, [rows of each part]) as StoredBatches takes
-    them, and the number of features computed. Raises ValueError naming list and line of every unreadable image, NoRoom
+    them, and the number of features computed. Raises ValueError naming list and line of every missing image, or else of every unreadable one, NoRoom
     (a ValueError) before it computes, OSError if the disk is full all the same.
     """
     shape = model.outputs[output].shape.as_list()[1:]
     places = first_places([image_list for image_list, _ in parts])
     with FeatureStore(folder, int(np.prod(shape))) as store:
-        keys = [image_keys(image_list, mirrored, places) for image_list, mirrored in parts]
+        errors = []
+        keys = [image_keys(image_list, mirrored, places, errors) for image_list, mirrored in parts]
+        raise_all(list(dict.fromkeys(errors)))
         missing = {}
         for (image_list, _), part_keys in zip(parts, keys):
             for flipped, row_keys in enumerate(part_keys):
@@ -163,39 +182,38 @@ def store_features(session, model, output, parts, folder, share, num_threads, pr
         return store.read().reshape(-1, *shape), rows, store.count - before
 
 
-def image_keys(image_list, mirrored, places):
-    """Return the keys of a list's images, and if wanted those of the mirrored ones; ValueError names missing files."""
-    keys, errors = [], []
+def image_keys(image_list, mirrored, places, errors):
+    """Return the keys of a list's images, and if wanted those of the mirrored ones; adds missing files to `errors`."""
+    keys = []
     for flipped in (False, True)[:1 + mirrored]:
         keys.append([])
         for path in image_list.paths:
             try:
                 keys[-1].append(image_key(path, flipped))
-            except OSError:
-                errors.append(f'{places[path]}: {path} does not exist')
-    raise_all(list(dict.fromkeys(errors)))
+            except (OSError, ValueError) as error:
+                errors.append(f'{places[path]}: {printable(path)}: {getattr(error, "strerror", error)}')
     return keys
 
 
 def compute_features(session, model, output, missing, store, places, num_threads, progress):
     """Store `output` for the images of `missing`, {path: {key: mirrored}}; decodes while the network computes."""
-    errors, keys, images = [], [], []
+    errors, keys, pixels = [], [], []
 
     def run():
-        features = session.run(model.outputs[output], {model.x: np.stack(images)})
+        features = session.run(model.outputs[output], {model.x: np.stack(pixels)})
         store.append(keys.copy(), features.reshape(len(keys), -1))
         keys.clear()
-        images.clear()
+        pixels.clear()
     for path, image in progress(zip(missing, load_ahead(missing, num_threads, ahead=2 * IMAGES_A_RUN)), len(missing)):
         if isinstance(image, ValueError):
             errors.append(f'{places[path]}: {image}')
             continue
         for key, mirrored in missing[path].items():
             keys.append(key)
-            images.append(image[:, ::-1] if mirrored else image)
-        if len(images) >= IMAGES_A_RUN:
+            pixels.append(image[:, ::-1] if mirrored else image)
+        if len(pixels) >= IMAGES_A_RUN:
             run()
-    if images:
+    if pixels:
         run()
     store.commit()
     raise_all(errors)

@@ -10,7 +10,8 @@ import tempfile
 import typing
 
 # What TensorFlow's libraries write before their own log level applies; nothing here is an error of the run.
-CHATTER = re.compile(rb'I0000 |WARNING: All log messages before absl|E0000 .*failed call to cuInit')
+CHATTER = re.compile(rb'I0000 |WARNING: All log messages before absl|E0000 .*failed call to cuInit|'
+                     rb'.*Unable to register cu(FFT|DNN|BLAS) factory')
 
 
 def setting(default, help):
@@ -37,8 +38,10 @@ def parse_settings(settings_class, arguments):
         parser.add_argument(f'--{field.name}', default=field.default, **argument_options(field))
     values = vars(parser.parse_args(arguments))
     for name, value in values.items():
-        values[name] = None if value == ['None'] else tuple(value) if isinstance(value, list) else value
-    return settings_class(**values)
+        values[name] = tuple(value) if isinstance(value, list) else value
+    settings = settings_class(**values)
+    optional = {field.name for field in dataclasses.fields(settings) if type(None) in typing.get_args(field.type)}
+    return dataclasses.replace(settings, **{name: None for name in optional if values[name] == ('None',)})
 
 
 def argument_options(field):
@@ -61,6 +64,11 @@ def argument_options(field):
     return {**options, 'type': convert, 'metavar': kind.__name__.upper()}
 
 
+def printable(text, limit=1000):
+    """Return text from a file fit for the screen: no control characters, not endless."""
+    return ascii(text[:limit])[1:-1] if not text.isprintable() else text[:limit]
+
+
 def run_command(main, arguments=None):
     """Run `main(arguments)` and exit: 0, or its own status, 2 after a line about the error, 130 after Ctrl-C."""
     try:
@@ -76,8 +84,9 @@ def run_command(main, arguments=None):
 
 def leave(status):
     """End the process at once: everything is written, and unloading TensorFlow would take another second."""
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError):  # nobody reads it any more
+            stream.flush()
     os._exit(status)
 
 
@@ -85,7 +94,8 @@ def leave(status):
 def quiet_startup():
     """Hold back standard error while TensorFlow is imported or makes its first session, then print all but chatter.
 
-    TF_CPP_MIN_LOG_LEVEL alone does not do it: the lines come before the log level is in force. Errors still show.
+    TF_CPP_MIN_LOG_LEVEL alone does not do it: the lines come before the log level is in force. Errors still show, but for the last
+    words of a process that is aborted in the meantime.
     """
     os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
     sys.stderr.flush()

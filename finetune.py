@@ -1,5 +1,6 @@
 """Fine-tune AlexNet on your own images: edit the settings below, then run `python finetune.py`."""
 
+import contextlib
 import dataclasses
 import os
 import sys
@@ -10,11 +11,13 @@ import numpy as np
 from tqdm import tqdm
 
 from alexnet import IMAGE_SIZE, LAYERS, AlexNet
-from bottlenecks import NoRoom, StoredBatches, feature_output, network_key, store_features
+from bottlenecks import NoRoom, feature_output, network_key, store_batches
 from console import parse_settings, quiet_startup, run_command, setting
-from datagenerator import (IMAGENET_MEAN, ImageDataGenerator, check_images, check_labels, read_class_names, read_list)
+from datagenerator import ImageDataGenerator, check_images
+from images import IMAGENET_MEAN
+from lists import read_data
 from reports import RunLog, epoch_line, histogram_summaries, layer_table
-from runs import Checkpoints, check_run_dir, make_run_folder, new_run_dir
+from runs import Checkpoints, check_run_dir, make_run_folder
 from weights import find_weights
 
 with quiet_startup():
@@ -48,7 +51,7 @@ class Settings:
     # Speed
     cache_features: Literal['auto', 'on', 'off'] = setting('auto', 'store what frozen layers compute: on, off, or auto')
     cache_dir: str = setting('cache', 'folder for what is stored; can be deleted at any time')
-    precision: Literal['float32', 'bfloat16'] = setting('float32', 'of products; bfloat16: for CPUs or GPUs made for it')
+    precision: Literal['float32', 'bfloat16'] = setting('float32', 'of products; bfloat16: for CPUs with AVX512-BF16 or AMX')
     num_threads: int | None = setting(None, 'threads that decode and that compute; None: one a core')
 
     # What is written
@@ -58,14 +61,6 @@ class Settings:
 
 NO_WEIGHTS = ('WARNING: no pretrained weights: every layer starts from random values, and results on real photos will be '
               'far below those with the ImageNet weights. See "Weights" in README.md')
-
-
-class Data(NamedTuple):
-    """The two ImageLists and the class names, in the order of their numbers."""
-
-    train: object
-    val: object
-    class_names: list
 
 
 class Network(NamedTuple):
@@ -88,7 +83,7 @@ def finetune(settings):
     """
     check_settings(settings)
     check_run_dir(settings.run_dir)
-    data = read_data(settings)
+    data = read_data(settings.train_file, settings.val_file, settings.labels_file, settings.num_classes)
     weights_path = find_weights(settings.weights_path, os.path.dirname(os.path.abspath(__file__)))
     trained, skipped = choose_layers(settings, weights_path)
     warning = NO_WEIGHTS if weights_path is None and settings.weights_path == 'auto' else None
@@ -99,15 +94,15 @@ def finetune(settings):
         network = build_network(settings, len(data.class_names), trained, skipped, weights_path)
         variables = network.model.variables
         frozen = [variable for layer in LAYERS if layer not in trained for variable in variables[layer]]
-        run_dir = settings.run_dir or new_run_dir()
-        checkpoints = Checkpoints(run_dir, frozen, [variable for layer in trained for variable in variables[layer]])
+        checkpoints = Checkpoints(frozen, [variable for layer in trained for variable in variables[layer]])
         graph.finalize()
         with open_session(settings) as session:
             initialize(session, graph, network.model)
             print('\n'.join(layer_table(network.model, trained, set(LAYERS) - set(skipped))))
             network, batches = prepare_batches(settings, session, network, data, trained)
-            make_run_folder(run_dir, effective_settings(settings, data, weights_path, trained, skipped, run_dir),
-                            data.class_names)
+            run_dir = make_run_folder(settings.run_dir, effective_settings(
+                settings, data, weights_path, trained, skipped), data.class_names)
+            checkpoints.begin(session, run_dir)
             best_accuracy, best_epoch = train(settings, session, network, batches, run_dir, checkpoints)
     if warning:
         print(warning, file=sys.stderr)
@@ -135,26 +130,6 @@ def check_settings(settings):
         raise ValueError('; '.join(errors))
 
 
-def read_data(settings):
-    """Read both lists and the class names; raises ValueError naming all that is wrong with them."""
-    labels_file = settings.labels_file
-    if labels_file is None:
-        beside = os.path.join(os.path.dirname(settings.train_file), 'labels.txt')
-        labels_file = beside if os.path.isfile(beside) else None
-    class_names = read_class_names(labels_file) if labels_file else None
-    lists = [read_list(list_file, class_names) for list_file in (settings.train_file, settings.val_file)]
-    if class_names and settings.num_classes not in (None, len(class_names)):
-        raise ValueError(f'num_classes {settings.num_classes}, but {labels_file} names {len(class_names)} classes')
-    if class_names is None:
-        class_names = [str(n) for n in range(settings.num_classes or 1 + max(part.labels.max() for part in lists))]
-    if not 2 <= len(class_names) <= max(len(lists[0].paths), settings.num_classes or 0):
-        raise ValueError(f'the labels mean {len(class_names)} classes for {len(lists[0].paths)} training images: '
-                         f'look for a wrong label in {settings.train_file} and {settings.val_file}, or set num_classes')
-    for image_list in lists:
-        check_labels(image_list, len(class_names))
-    return Data(*lists, class_names)
-
-
 def choose_layers(settings, weights_path):
     """Return (layers that are trained, layers of these that start from scratch); all and all without a file."""
     if weights_path is None:
@@ -180,7 +155,9 @@ def build_network(settings, num_classes, trained, skipped, weights_path):
 
 def open_session(settings):
     """Return a session of the current graph."""
-    config = tf.ConfigProto(intra_op_parallelism_threads=settings.num_threads or 0, allow_soft_placement=True)
+    threads = settings.num_threads or 0  # 0: one a core
+    config = tf.ConfigProto(intra_op_parallelism_threads=threads, inter_op_parallelism_threads=threads,
+                            allow_soft_placement=True)
     if settings.precision == 'bfloat16':  # TensorFlow's own rewriting of the graph; variables stay float32
         config.graph_options.rewrite_options.auto_mixed_precision_onednn_bfloat16 = 1
     with quiet_startup():
@@ -196,42 +173,36 @@ def initialize(session, graph, model):
         model.load_initial_weights(session)
 
 
-def effective_settings(settings, data, weights_path, trained, skipped, run_dir):
-    """Return the settings as a dict, with what was chosen for those that left a choice."""
+def effective_settings(settings, data, weights_path, trained, skipped):
+    """Return the settings as a dict, with the classes, weight file and layers that were chosen."""
     return {**dataclasses.asdict(settings), 'num_classes': len(data.class_names), 'weights_path': weights_path or 'none',
-            'train_layers': trained, 'skip_layers': skipped, 'run_dir': run_dir, 'image_mean': IMAGENET_MEAN.tolist()}
+            'train_layers': trained, 'skip_layers': skipped, 'image_mean': IMAGENET_MEAN.tolist()}
 
 
 def prepare_batches(settings, session, network, data, trained):
-    """Return (network, (training batches, validation batches)), after every listed image has been decoded once.
+    """Return (network, (training batches, validation batches)), once it is known that every listed image can be read.
 
     If the frozen layers' output is stored, the network returned is fed there. Raises ValueError naming list and line of
-    every image that can't be read.
+    every image that is missing or can't be read.
     """
     options = {'nb_classes': len(data.class_names), 'seed': settings.seed, 'num_threads': settings.num_threads}
     generators = (ImageDataGenerator(data.train, settings.horizontal_flip, True, **options),
                   ImageDataGenerator(data.val, **options))
     output = feature_output(trained)
-    if settings.cache_features == 'on' and not output:
-        raise ValueError(f'cache_features is on, but {trained[0]} is trained: only the input of fc6, fc7 or fc8 is stored')
-    reason = 'cache_features is off' if settings.cache_features == 'off' else f'{trained[0]} is trained'
-    if output and settings.cache_features != 'off':
+    if settings.cache_features == 'off':
+        reason = 'cache_features is off'
+    elif not output:
+        reason = f'{trained[0]} is trained, and only the input of fc6, fc7 or fc8 is stored'
+    else:
         folder = os.path.join(settings.cache_dir, network_key(session, network.model, output, settings.precision))
-        parts = (data.train, settings.horizontal_flip), (data.val, False)
-        start = time.monotonic()
         try:
-            array, rows, computed = store_features(session, network.model, output, parts, folder,
-                                                   1 if settings.cache_features == 'on' else 0.5, settings.num_threads,
-                                                   progress_bar(f'computing {output}'))
-            rate = computed / (time.monotonic() - start)
-            print(f'{output} of {rows[0].size + rows[1].size:,} images, {computed:,} of them computed now '
-                  f'({rate:.0f} images/s), is stored in {folder}, {array.nbytes / 1e6:,.0f} MB')
-            return network._replace(inputs=network.model.outputs[output]), tuple(
-                StoredBatches(generator, array, part_rows) for generator, part_rows in zip(generators, rows))
+            return network._replace(inputs=network.model.outputs[output]), store_batches(
+                session, network.model, output, generators, folder, 1 if settings.cache_features == 'on' else 0.5,
+                settings.num_threads, progress_bar(f'computing {output}'))
         except NoRoom as error:
-            if settings.cache_features == 'on':
-                raise
             reason = str(error)
+    if settings.cache_features == 'on':
+        raise ValueError(f'cache_features is on, but {reason}')
     print(f'what the frozen layers compute is not stored: {reason}')
     check_images([data.train, data.val], settings.num_threads, progress_bar('checking images'))
     return network, generators
@@ -246,8 +217,8 @@ def train(settings, session, network, batches, run_dir, checkpoints):
     """Train and validate for num_epochs, writing metrics and checkpoints; return (best accuracy, its epoch)."""
     train_data, val_data = batches
     best_accuracy, best_epoch, step = -1.0, 0, 0
-    checkpoints.save_frozen(session)
-    with RunLog(run_dir) as log:
+    with RunLog(run_dir) as log, contextlib.ExitStack() as at_the_end:
+        at_the_end.callback(checkpoints.save_best, session)  # also if a loss is not finite, or after Ctrl-C
         for epoch in range(1, settings.num_epochs + 1):
             start = time.monotonic()
             train_data.start_epoch(epoch - 1)
@@ -303,6 +274,8 @@ def main(arguments):
     except FloatingPointError as error:
         print(f'error: {error}', file=sys.stderr)
         return 3
+    except tf.errors.OpError as error:  # a full disk or memory, as TensorFlow says it
+        raise OSError(error.message.splitlines()[0]) from error
     print(f'best val_accuracy {accuracy:.4f} (epoch {epoch}) in {run_dir}')
     return 0
 

@@ -1,7 +1,7 @@
 """The run folder: a new one for each run, its settings, its class names and its checkpoints."""
 
+import contextlib
 import datetime
-import glob
 import json
 import os
 import platform
@@ -22,23 +22,27 @@ def check_run_dir(run_dir):
         raise ValueError(f'run_dir {run_dir} exists already: name another one, or delete it')
 
 
-def new_run_dir():
-    """Return runs/<date>-<time>, a folder that is not there yet."""
-    name = os.path.join('runs', datetime.datetime.now().strftime('%Y%m%d-%H%M%S'))
-    taken = len(glob.glob(f'{name}*'))
-    return f'{name}-{taken + 1}' if taken else name
-
-
 def make_run_folder(run_dir, settings, class_names):
-    """Make the folder and write settings.json, the dict `settings` with the versions of what computes, and labels.txt."""
+    """Make the folder `run_dir`, or a new runs/<date>-<time> if that is None, and return its path.
+
+    Writes settings.json, the dict `settings` with the versions of what computes, and labels.txt. Raises ValueError if
+    the folder is another run's, also one that was made this moment.
+    """
+    name = run_dir or os.path.join('runs', datetime.datetime.now().strftime('%Y%m%d-%H%M%S'))
+    for run_dir in [name] if run_dir else [name] + [f'{name}-{number}' for number in range(2, 100)]:
+        with contextlib.suppress(FileExistsError):
+            os.makedirs(os.path.join(run_dir, 'checkpoints'))
+            break
+    else:
+        raise ValueError(f'run_dir {run_dir} exists already: name another one, or delete it')
     versions = {'python': platform.python_version(), 'tensorflow': tf.__version__, 'numpy': np.__version__,
                 'opencv': cv2.__version__}
-    os.makedirs(os.path.join(run_dir, 'checkpoints'), exist_ok=True)
     with open(os.path.join(run_dir, 'settings.json'), 'w', encoding='utf-8') as file:
-        json.dump({**settings, 'versions': versions}, file, indent=2, ensure_ascii=False)
+        json.dump({**settings, 'run_dir': run_dir, 'versions': versions}, file, indent=2)
         file.write('\n')
     with open(os.path.join(run_dir, 'labels.txt'), 'w', encoding='utf-8') as file:
         file.writelines(f'{name}\n' for name in class_names)
+    return run_dir
 
 
 class Checkpoints:
@@ -52,18 +56,18 @@ class Checkpoints:
 
     SECONDS_BETWEEN = 15
 
-    def __init__(self, run_dir, frozen, trained):
-        self.folder = os.path.join(run_dir, 'checkpoints')
+    def __init__(self, frozen, trained):
         frozen_names = {variable.name for variable in frozen}
         changing = [variable for variable in tf.global_variables() if variable.name not in frozen_names]
         best = {v.op.name: tf.Variable(tf.zeros_like(v), trainable=False, collections=[], name='best') for v in trained}
         self.keep_best = tf.group([best[v.op.name].assign(v) for v in trained])
         self.savers = {'frozen': tf.train.Saver(frozen) if frozen else None,
                        'last': tf.train.Saver(changing, max_to_keep=0), 'best': tf.train.Saver(best, max_to_keep=0)}
-        self.best_epoch, self.written_best, self.written_at = None, None, time.monotonic()
+        self.best_epoch, self.written_best = None, None
 
-    def save_frozen(self, session):
-        """Write the variables that no step changes."""
+    def begin(self, session, run_dir):
+        """Write the variables that no step changes; all that follows is written to this run folder too."""
+        self.folder, self.written_at = os.path.join(run_dir, 'checkpoints'), time.monotonic()
         if self.savers['frozen']:
             self.savers['frozen'].save(session, self.path('frozen'), write_meta_graph=False, write_state=False)
 

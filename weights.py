@@ -1,5 +1,6 @@
 """Where pretrained numbers come from: .npy weight files, read without running them; the default one is downloaded."""
 
+import http.client
 import mmap
 import os
 import struct
@@ -87,7 +88,7 @@ def find_weights(weights_path, folder):
     if not os.path.isfile(path):
         try:
             download_weights(PUBLIC_ADDRESS, path)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, http.client.HTTPException) as error:
             print(f'{PUBLIC_ADDRESS} could not be downloaded: {error}', file=sys.stderr)
             return None
     return path
@@ -105,6 +106,7 @@ def download_weights(address, path):
             copy_with_progress(request, file)
             file.flush()
             read_weights(file.name)
+            os.chmod(file.name, 0o644)  # temporary files are the owner's alone
             os.replace(file.name, path)
         finally:
             if os.path.exists(file.name):

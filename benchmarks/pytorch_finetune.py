@@ -15,7 +15,8 @@ from torch.utils.data import DataLoader, Dataset
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
-from datagenerator import load_image, read_list  # noqa: E402
+from images import load_image  # noqa: E402
+from lists import read_list  # noqa: E402
 from weights import read_weights  # noqa: E402
 
 

@@ -26,7 +26,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, ROOT)
 
 from alexnet import tf  # noqa: E402
-from datagenerator import read_list  # noqa: E402
+from lists import read_list  # noqa: E402
 from weights import read_weights  # noqa: E402
 
 EPOCHS = '10'

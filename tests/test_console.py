@@ -78,3 +78,7 @@ def test_start_up_is_quiet_and_errors_still_show():
     done = subprocess.run([sys.executable, '-c', code], cwd=ROOT, env=environment, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, '')
     assert done.stderr == 'E0000 00:00:1 2 x.cc:1] a real error\n'
+
+
+def test_none_is_a_word_where_no_value_is_not_allowed():
+    assert parse_settings(Example, ['--names', 'None']).names == ('None',)

@@ -15,6 +15,7 @@ import finetune
 from alexnet import LAYERS, tf
 from datagenerator import check_images
 from finetune import Settings
+from lists import read_class_names, read_data, read_list
 from weights import read_weights
 
 FC_LAYERS = ('fc6', 'fc7', 'fc8')
@@ -48,7 +49,7 @@ def run(settings, tmp_path_factory):
 
 
 def test_frozen_layers_keep_the_files_values_bit_for_bit_and_trained_ones_move(settings):
-    data = finetune.read_data(settings)
+    data = read_data(settings.train_file, settings.val_file)
     with tf.Graph().as_default():
         tf.set_random_seed(0)
         trained, skipped = finetune.choose_layers(settings, settings.weights_path)
@@ -56,8 +57,7 @@ def test_frozen_layers_keep_the_files_values_bit_for_bit_and_trained_ones_move(s
         with finetune.open_session(settings) as session:
             finetune.initialize(session, session.graph, network.model)
             before = session.run(network.model.variables)
-            images = finetune.ImageDataGenerator(data.train)
-            for images, labels in images.batches(5):
+            for images, labels in finetune.ImageDataGenerator(data.train).batches(5):
                 session.run(network.train_op, {network.inputs: images, network.labels: labels})
             after = session.run(network.model.variables)
             slots = sorted(v.name for v in tf.global_variables() if v.name.split('/')[-1] not in
@@ -100,7 +100,7 @@ def test_event_files_stay_small_and_carry_no_graph(run):
 def test_validation_loss_is_that_of_the_saved_checkpoint(run, settings):
     """Restore the last checkpoint into a new graph and compute the loss of the whole list in one batch, by NumPy."""
     folder = os.path.join(run[2], 'checkpoints')
-    data = finetune.read_data(settings)
+    data = read_data(settings.train_file, settings.val_file)
     with tf.Graph().as_default(), tf.Session() as session:
         network = finetune.build_network(settings, 2, FC_LAYERS, FC_LAYERS, settings.weights_path)
         conv = [v for layer in LAYERS if layer not in FC_LAYERS for v in network.model.variables[layer]]
@@ -201,10 +201,10 @@ def test_no_weights_means_every_layer_is_trained(settings):
 
 def test_the_sample_lists_are_whole():
     for part, count in (('train', 300), ('val', 100)):
-        image_list = finetune.read_list(os.path.join(ROOT, f'{part}.txt'))
+        image_list = read_list(os.path.join(ROOT, f'{part}.txt'))
         assert len(set(image_list.paths)) == count and set(np.bincount(image_list.labels)) == {count // 5}
         check_images([image_list])
-    assert len(finetune.read_class_names(os.path.join(ROOT, 'labels.txt'))) == 5
+    assert len(read_class_names(os.path.join(ROOT, 'labels.txt'))) == 5
 
 
 def metrics(folder):

@@ -4,16 +4,13 @@ import os
 import pytest
 
 from alexnet import tf
-from runs import Checkpoints, check_run_dir, make_run_folder, new_run_dir
+from runs import Checkpoints, check_run_dir, make_run_folder
 
 
 def test_a_new_folder_each_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    folders = []
-    for _ in range(3):
-        folders.append(new_run_dir())
-        make_run_folder(folders[-1], {}, [])
-    assert len(set(folders)) == 3 and all(os.path.dirname(folder) == 'runs' for folder in folders)
+    folders = {make_run_folder(None, {}, []) for _ in range(3)}
+    assert len(folders) == 3 and all(os.path.dirname(folder) == 'runs' for folder in folders)
 
 
 def test_a_folder_with_content_is_refused_and_kept(tmp_path):
@@ -25,12 +22,18 @@ def test_a_folder_with_content_is_refused_and_kept(tmp_path):
     check_run_dir(str(tmp_path / 'deep' / 'er'))
 
 
+def test_of_two_runs_that_begin_in_one_folder_the_second_is_refused(tmp_path):
+    assert make_run_folder(str(tmp_path / 'run'), {}, []) == str(tmp_path / 'run')
+    with pytest.raises(ValueError, match='exists already'):
+        make_run_folder(str(tmp_path / 'run'), {}, [])
+
+
 def test_settings_and_class_names(tmp_path):
-    make_run_folder(str(tmp_path), {'seed': 3, 'train_layers': ('fc8',)}, ['Käfer', 'red ant'])
-    settings = json.loads((tmp_path / 'settings.json').read_text(encoding='utf-8'))
+    make_run_folder(str(tmp_path / 'run'), {'seed': 3, 'train_layers': ('fc8',)}, ['Käfer', 'red ant'])
+    settings = json.loads((tmp_path / 'run' / 'settings.json').read_text(encoding='utf-8'))
     assert settings['seed'] == 3 and settings['train_layers'] == ['fc8']
     assert settings['versions']['tensorflow'] == tf.__version__
-    assert (tmp_path / 'labels.txt').read_text(encoding='utf-8') == 'Käfer\nred ant\n'
+    assert (tmp_path / 'run' / 'labels.txt').read_text(encoding='utf-8') == 'Käfer\nred ant\n'
 
 
 def small_run(folder, seconds_between):
@@ -40,12 +43,11 @@ def small_run(folder, seconds_between):
         trained = tf.get_variable('trained', initializer=0.0)
         slot = tf.get_variable('slot', initializer=0.0)
         step = tf.group(trained.assign_add(1), slot.assign_add(10))
-        checkpoints = Checkpoints(str(folder), [frozen], [trained])
+        checkpoints = Checkpoints([frozen], [trained])
         checkpoints.SECONDS_BETWEEN = seconds_between
-        make_run_folder(str(folder), {}, [])
         session.run(tf.global_variables_initializer())
         graph.finalize()
-        checkpoints.save_frozen(session)
+        checkpoints.begin(session, make_run_folder(str(folder), {}, []))
         for epoch in range(1, 6):
             session.run(step)
             checkpoints.save(session, epoch, is_best=epoch in (1, 3), is_final=epoch == 5)
