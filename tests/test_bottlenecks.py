@@ -2,13 +2,15 @@ import os
 import resource
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
-from conftest import random_conv_weights, write_list
+from conftest import ROOT, random_conv_weights, write_list
 
 from alexnet import AlexNet, tf
 from bottlenecks import (KEY_BYTES, FeatureStore, NoRoom, StoredBatches, feature_output, image_key, network_key,
@@ -228,3 +230,31 @@ def test_image_keys_differ_by_file_and_mirroring(photos, tmp_path):
     paths = [str(tmp_path / f'{n}.png') for n in range(3)]
     assert len({image_key(path, flipped) for path in paths for flipped in (False, True)}) == 6
     assert image_key(paths[0], False) == image_key(os.path.relpath(paths[0]), False)
+
+
+MEMORY_TRIAL = '''
+import resource, sys
+from alexnet import AlexNet, tf
+from bottlenecks import store_batches
+from datagenerator import ImageDataGenerator
+list_file, weights, folder = sys.argv[1:]
+with tf.Graph().as_default(), tf.Session() as session:
+    model = AlexNet(tf.placeholder(tf.float32, [None, 227, 227, 3]), 1.0, 2, ('fc6', 'fc7', 'fc8'), weights)
+    model.load_initial_weights(session)
+    stored = store_batches(session, model, 'pool5', [ImageDataGenerator(list_file, True, True, seed=0)], folder, 1, 2,
+                           lambda images, count: images)[0]
+    for number, batch in enumerate(stored.batches(128)):
+        if number == 6:
+            break
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+'''
+
+
+def test_memory_does_not_grow_with_the_list(tmp_path, picture_folder, conv_weights_file):
+    peaks = []
+    for count in (1000, 100_000):
+        path = write_list(tmp_path / f'{count}.txt', [f'{picture_folder}/{n % 12:02d}.png {n % 2}' for n in range(count)])
+        done = subprocess.run([sys.executable, '-c', MEMORY_TRIAL, path, conv_weights_file, str(tmp_path / str(count))],
+                              cwd=ROOT, capture_output=True, text=True, check=True)
+        peaks.append(int(done.stdout.splitlines()[-1]) / 1024)
+    assert peaks[1] - peaks[0] < 100, peaks
