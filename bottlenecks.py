@@ -129,6 +129,8 @@ class StoredBatches:
     and mirrored.
     """
 
+    VALIDATION_BATCH = 1024  # features are a seventeenth of an image, or less
+
     def __init__(self, generator, array, rows):
         self.generator, self.array, self.rows = generator, array, rows
         self.data_size, self.start_epoch = generator.data_size, generator.start_epoch

@@ -19,6 +19,8 @@ class ImageDataGenerator:
     num_threads: threads that decode; None takes one a core. They work at most a batch ahead.
     """
 
+    VALIDATION_BATCH = 256  # images at once where no training step follows
+
     def __init__(self, class_list, horizontal_flip=False, shuffle=False, mean=IMAGENET_MEAN, scale_size=(227, 227),
                  nb_classes=2, *, seed=None, num_threads=None):
         image_list = class_list if isinstance(class_list, ImageList) else read_list(class_list)

@@ -250,7 +250,7 @@ def run_pass(session, network, source, settings, step, title, log=None):
     if log:
         fetches['train_op'] = network.train_op
     with tqdm(desc=title, total=source.data_size, unit=' images', disable=None, leave=False) as bar:
-        for inputs, labels in source.batches(settings.batch_size if log else max(settings.batch_size, 256)):
+        for inputs, labels in source.batches(settings.batch_size if log else max(settings.batch_size, source.VALIDATION_BATCH)):
             feed = {network.inputs: inputs, network.labels: labels}
             if log:
                 step += 1

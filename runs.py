@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import cv2
 import numpy as np
@@ -77,8 +78,9 @@ class Checkpoints:
             session.run(self.keep_best)
             self.best_epoch = epoch
         if is_final or time.monotonic() - self.written_at > self.SECONDS_BETWEEN:
-            self.write(session, 'last', epoch)
-            self.save_best(session)
+            with ThreadPoolExecutor(2) as pool:  # half of the time goes into checksums
+                for written in [pool.submit(self.write, session, 'last', epoch), pool.submit(self.save_best, session)]:
+                    written.result()
             self.written_at = time.monotonic()
 
     def save_best(self, session):
@@ -92,7 +94,8 @@ class Checkpoints:
 
         The graph is not part of it: settings.json says how to build it.
         """
-        self.savers[name].save(session, self.path(f'{name}-{epoch}'), write_meta_graph=False, write_state=False)
+        with session.graph.as_default():  # in whatever thread this is
+            self.savers[name].save(session, self.path(f'{name}-{epoch}'), write_meta_graph=False, write_state=False)
         with open(self.path(f'{name}.new'), 'w') as file:
             file.write(f'{name}-{epoch}\n')
         os.replace(self.path(f'{name}.new'), self.path(name))
