@@ -1,7 +1,8 @@
 """Measures finetune.py, whole commands, against a plain PyTorch script, against itself without the cache, and against
 the limits of the machine.
 
-`python benchmarks/speed.py TRAIN_LIST VAL_LIST CONV_WEIGHTS [ROUNDS]` runs every contender once a round, in turn, and
+`python benchmarks/speed.py TRAIN_LIST VAL_LIST CONV_WEIGHTS [ROUNDS [NAME...]]` runs every contender, or those called
+'cold cache', 'warm cache', 'without cache' or 'PyTorch' that are named, once a round, in turn, and
 after each round prints a table of medians and ratios and writes it to benchmarks/speed.md. CONV_WEIGHTS holds conv1 to
 conv5; for the runs that train fc8 alone, fc6 and fc7 are drawn. The PyTorch script is left out where torch is missing.
 """
@@ -130,7 +131,7 @@ def limits(results, decode, product):
             f'| training fc6 fc7 fc8 | {training:.0f} | {training_limit:.0f} | {training / training_limit:.2f} |']
 
 
-def main(train_list, val_list, conv_weights, rounds='3'):
+def main(train_list, val_list, conv_weights, rounds='3', *names):
     if not importlib.util.find_spec('torch'):
         print('torch is not installed: the PyTorch script is left out')
     paths = read_list(train_list).paths
@@ -143,6 +144,8 @@ def main(train_list, val_list, conv_weights, rounds='3'):
             decode.append(decoding_rate(paths))
             product.append(product_rate())
             for (name, label), command in commands.items():
+                if names and name not in names:
+                    continue
                 results[name, label].append(run(name, command, folder))
                 print(f'{label:12} {name:22} {results[name, label][-1]}', flush=True)
             report = '\n'.join(table(results) + limits(results, decode, product)) + '\n'
