@@ -154,13 +154,16 @@ def build_network(settings, num_classes, trained, skipped, weights_path):
 
 
 def open_session(settings):
-    """Return a session of the current graph."""
+    """Return a session of the current graph; ValueError if it could not compute with the precision asked for."""
     threads = settings.num_threads or 0  # 0: one a core
     config = tf.ConfigProto(intra_op_parallelism_threads=threads, inter_op_parallelism_threads=threads,
                             allow_soft_placement=True)
-    if settings.precision == 'bfloat16':  # TensorFlow's own rewriting of the graph; variables stay float32
-        config.graph_options.rewrite_options.auto_mixed_precision_onednn_bfloat16 = 1
     with quiet_startup():
+        if settings.precision == 'bfloat16':  # TensorFlow's own rewriting of the graph; variables stay float32
+            if tf.config.list_physical_devices('GPU'):
+                raise ValueError('precision bfloat16: TensorFlow rewrites what runs on CPUs only, and here is a GPU; '
+                                 'leave it at float32')
+            config.graph_options.rewrite_options.auto_mixed_precision_onednn_bfloat16 = 1
         return tf.Session(config=config)
 
 

@@ -32,7 +32,10 @@ def histogram_summaries(model, trained):
             name = variable.name.split(':')[0].split('/')[-1]
             # An odd stride: with an even one, a matrix of 4096 columns would show the same few columns only.
             stride = variable.shape.num_elements() // HISTOGRAM_VALUES | 1
-            summaries.append(tf.summary.histogram(f'weights/{layer}/{name}', tf.reshape(variable, [-1])[::stride]))
+            values = tf.reshape(variable, [-1])[::stride]
+            # A histogram of NaN would stop the run before it can say that the loss is not finite.
+            values = tf.where(tf.is_finite(values), values, tf.zeros_like(values))
+            summaries.append(tf.summary.histogram(f'weights/{layer}/{name}', values))
     return tf.summary.merge(summaries)
 
 

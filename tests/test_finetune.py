@@ -174,7 +174,8 @@ def test_a_used_run_folder_is_refused_before_any_work(settings, tmp_path, capsys
 def test_a_loss_that_is_not_finite_stops_with_status_3(settings, tmp_path, capsys):
     status, _, shown = exit_status(['--train_file', settings.train_file, '--val_file', settings.val_file,
                                     '--weights_path', settings.weights_path, '--train_layers', *FC_LAYERS,
-                                    '--batch_size', '4', '--learning_rate', '1e30', '--run_dir', tmp_path / 'run'], capsys)
+                                    '--batch_size', '4', '--learning_rate', '1e30',
+                                    '--display_step', '1', '--run_dir', tmp_path / 'run'], capsys)
     assert status == 3 and 'step 2' in shown and '1e+30' in shown and 'try' in shown and shown.count('\n') == 1
 
 
@@ -251,3 +252,16 @@ def test_bfloat16_learns_with_float32_variables(settings, tmp_path):
     assert np.isfinite(metrics(tmp_path / 'run')[0]['val_loss'])
     for file in os.listdir(folder):
         os.remove(folder / file)
+
+
+def test_dropout_rate_is_the_share_dropped(settings, tmp_path):
+    """At rate 0 a step sees the network that was validated before it; with the rate taken for the share that is kept,
+    nothing would be left of fc6 and fc7, and nothing but fc8's biases could learn."""
+    finetune.finetune(dataclasses.replace(settings, dropout_rate=0.0, learning_rate=1e-4, num_epochs=3, batch_size=10,
+                                          val_file=settings.train_file, run_dir=str(tmp_path / 'run')))
+    rows = metrics(tmp_path / 'run')
+    for before, row in zip(rows, rows[1:]):
+        assert row['train_loss'] == pytest.approx(before['val_loss'], rel=1e-3, abs=1e-4)
+    assert rows[-1]['val_loss'] < 0.9 * rows[0]['train_loss']
+    for name in os.listdir(tmp_path / 'run' / 'checkpoints'):
+        os.remove(tmp_path / 'run' / 'checkpoints' / name)
