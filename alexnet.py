@@ -60,7 +60,7 @@ class AlexNet:
     def conv(self, name, x, size, filters, stride=1, padding='SAME', groups=1):
         """Convolution, in groups of input and output channels, and ReLU.
 
-        A convolution a group, not TensorFlow's kernel for groups: that one is 10 % faster with oneDNN, and fails on
+        A convolution a group, not TensorFlow's kernel for groups: that one is 6 to 10 % faster with oneDNN, and fails on
         CPUs without it (benchmarks/layers.py).
         """
         channels = int(x.shape[3]) // groups
@@ -153,8 +153,8 @@ class AlexNet:
 def matrix_product(x, weights):
     """Return x · weights, float32 [n, inputs] · [inputs, units].
 
-    The gradient of x is computed as (weights · upstreamᵀ)ᵀ: TensorFlow's own order, upstream · weightsᵀ, takes twice as
-    long on CPUs, and a step of training with it a tenth longer (benchmarks/layers.py).
+    The gradient of x is computed as (weights · upstreamᵀ)ᵀ: TensorFlow's own order, upstream · weightsᵀ, takes half as
+    long again on CPUs, and a step of training a tenth longer (benchmarks/layers.py).
     """
     def gradient(upstream):
         return (tf.transpose(tf.matmul(weights, upstream, transpose_b=True)),
