@@ -162,8 +162,8 @@ def store_features(session, model, output, parts, folder, share, num_threads, pr
 
     parts: pairs (ImageList, whether mirrored images are wanted too). share: of the free disk space that may be used.
     progress: wraps an iterable and shows how far it is. Returns (array, [rows of each part]) as StoredBatches takes
-    them, and the number of features computed. Raises ValueError naming list and line of every missing image, or else of every unreadable one, NoRoom
-    (a ValueError) before it computes, OSError if the disk is full all the same.
+    them, and the number of features computed. Raises ValueError naming list and line of every missing image, or else of
+    every unreadable one; NoRoom, a ValueError, before it computes; OSError if the disk is full all the same.
     """
     shape = model.outputs[output].shape.as_list()[1:]
     places = first_places([image_list for image_list, _ in parts])
