@@ -30,13 +30,13 @@ def feature_output(trained):
     return FED_AT.get(next(layer for layer in LAYERS if layer in trained))
 
 
-def network_key(session, model, output, precision):
+def network_key(session, model, output, precision, scale_size):
     """Return text that differs whenever `output` could: for other weights, preprocessing, precision or libraries."""
     digest = hashlib.blake2b(digest_size=KEY_BYTES)
     for module in (images, alexnet):  # an edit of how a file is read, or of the network, is another network
         with open(module.__file__, 'rb') as file:
             digest.update(file.read())
-    digest.update(f'{precision} {tf.__version__} {cv2.__version__}'.encode())
+    digest.update(f'{precision} {scale_size} {tf.__version__} {cv2.__version__}'.encode())
     computed = LAYERS[:5] if output == 'pool5' else LAYERS[:LAYERS.index(output) + 1]
     for values in session.run([model.variables[layer] for layer in computed]):
         for value in values:
@@ -151,16 +151,17 @@ def store_batches(session, model, output, generators, folder, share, num_threads
     """Return the StoredBatches of ImageDataGenerators, after storing what is missing; raises as store_features."""
     start = time.monotonic()
     parts = [(generator.image_list, generator.horizontal_flip) for generator in generators]
-    array, rows, computed = store_features(session, model, output, parts, folder, share, num_threads, progress)
+    array, rows, computed = store_features(session, model, output, parts, generators[0].load_plain, folder, share,
+                                           num_threads, progress)
     print(f'{output} of {sum(part.size for part in rows):,} images, {computed:,} of them computed now '
           f'({computed / (time.monotonic() - start):.0f} images/s), is stored in {folder}, {array.nbytes / 1e6:,.0f} MB')
     return [StoredBatches(generator, array, part_rows) for generator, part_rows in zip(generators, rows)]
 
 
-def store_features(session, model, output, parts, folder, share, num_threads, progress):
+def store_features(session, model, output, parts, load_image, folder, share, num_threads, progress):
     """Compute what `folder` lacks of the values of `output` for the images of some lists.
 
-    parts: pairs (ImageList, whether mirrored images are wanted too). share: of the free disk space that may be used.
+    parts: pairs (ImageList, whether mirrored images are wanted too). load_image: path -> what the network sees. share: of the free disk space that may be used.
     progress: wraps an iterable and shows how far it is. Returns (array, [rows of each part]) as StoredBatches takes
     them, and the number of features computed. Raises ValueError naming list and line of every missing image, or else of
     every unreadable one; NoRoom, a ValueError, before it computes; OSError if the disk is full all the same.
@@ -179,7 +180,7 @@ def store_features(session, model, output, parts, folder, share, num_threads, pr
                         missing.setdefault(path, {})[key] = bool(flipped)
         before, count = store.count, sum(len(wanted) for wanted in missing.values())
         store.check_room(count, share)
-        compute_features(session, model, output, missing, store, places, num_threads, progress)
+        compute_features(session, model, output, missing, load_image, store, places, num_threads, progress)
         rows = [np.array([[store.rows[key] for key in row_keys] for row_keys in part_keys]) for part_keys in keys]
         return store.read().reshape(-1, *shape), rows, store.count - before
 
@@ -197,7 +198,7 @@ def image_keys(image_list, mirrored, places, errors):
     return keys
 
 
-def compute_features(session, model, output, missing, store, places, num_threads, progress):
+def compute_features(session, model, output, missing, load_image, store, places, num_threads, progress):
     """Store `output` for the images of `missing`, {path: {key: mirrored}}; decodes while the network computes."""
     errors, keys, pixels = [], [], []
 
@@ -206,7 +207,7 @@ def compute_features(session, model, output, missing, store, places, num_threads
         store.append(keys.copy(), features.reshape(len(keys), -1))
         keys.clear()
         pixels.clear()
-    for path, image in progress(zip(missing, load_ahead(missing, num_threads, ahead=2 * IMAGES_A_RUN)), len(missing)):
+    for path, image in progress(zip(missing, load_ahead(missing, num_threads, 2 * IMAGES_A_RUN, load_image)), len(missing)):
         if isinstance(image, ValueError):
             errors.append(f'{places[path]}: {image}')
             continue

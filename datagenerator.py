@@ -15,19 +15,21 @@ class ImageDataGenerator:
 
     class_list: a list file, or the ImageList read from one. nb_classes: length of the one-hot labels.
     horizontal_flip: mirror each image, in each pass, with probability 1/2. shuffle: new order for each pass.
-    seed: order and flips depend on it and on the number of the pass alone; None draws one.
+    crop_size: (width, height) to cut out of the scaled image, anywhere if random_crop, else at its centre; None: all.
+    seed: order, flips and crops depend on it and on the number of the pass alone; None draws one.
     num_threads: threads that decode; None takes one a core. They work at most a batch ahead.
     """
 
     VALIDATION_BATCH = 256  # images at once where no training step follows
 
     def __init__(self, class_list, horizontal_flip=False, shuffle=False, mean=IMAGENET_MEAN, scale_size=(227, 227),
-                 nb_classes=2, *, seed=None, num_threads=None):
+                 nb_classes=2, *, crop_size=None, random_crop=False, seed=None, num_threads=None):
         image_list = class_list if isinstance(class_list, ImageList) else read_list(class_list)
         check_labels(image_list, nb_classes)
         self.image_list, self.images, self.labels = image_list, image_list.paths, image_list.labels
         self.horizontal_flip, self.shuffle = horizontal_flip, shuffle
         self.mean, self.scale_size, self.n_classes = np.asarray(mean, np.float32), tuple(scale_size), nb_classes
+        self.crop_size, self.random_crop = tuple(crop_size or scale_size), random_crop
         self.seed = int(np.random.SeedSequence().entropy) if seed is None else seed
         self.data_size = len(self.images)
         self.epoch = -1
@@ -46,7 +48,13 @@ class ImageDataGenerator:
         self.flipped = random.random(self.data_size) < (0.5 if self.horizontal_flip else 0)
         if self.shuffle:
             random.shuffle(self.order)
+        room = self.crop_room()
+        self.corners = random.integers(0, room + 1, (self.data_size, 2)) if self.random_crop else None
         self.stop_loading()
+
+    def crop_room(self):
+        """Return how far down and to the right the crop could begin in the scaled image, in pixels, int64 [2]."""
+        return np.array(self.scale_size[::-1]) - self.crop_size[::-1]
 
     def shuffle_data(self):
         """Put the list into another random order, and begin the pass again."""
@@ -76,15 +84,21 @@ class ImageDataGenerator:
             raise ValueError(f'all {self.data_size} images of this pass are read: call reset_pointer()')
         if self.loading is None:
             self.loading = map_ahead(self.load, self.order[start:], self.pool, ahead=batch_size)
-        images = np.empty((len(indices), self.scale_size[1], self.scale_size[0], 3), np.float32)
+        images = np.empty((len(indices), self.crop_size[1], self.crop_size[0], 3), np.float32)
         for row in range(len(indices)):
             images[row] = next(self.loading)
         return images, self.one_hot(indices)
 
     def load(self, index):
-        """Return the image at a position in the list, mirrored if this pass mirrors it."""
-        image = load_image(self.images[index], self.scale_size, self.mean)
+        """Return the image at a position in the list, cut and mirrored as this pass has it."""
+        image = self.load_plain(self.images[index], None if self.corners is None else self.corners[index])
         return image[:, ::-1] if self.flipped[index] else image
+
+    def load_plain(self, path, corner=None):
+        """Return the image of a file, not mirrored, cut at `corner` = (top, left), else at the centre."""
+        top, left = self.crop_room() // 2 if corner is None else corner
+        image = load_image(path, self.scale_size, self.mean)
+        return image[top:top + self.crop_size[1], left:left + self.crop_size[0]]
 
     def one_hot(self, indices):
         """Return the labels at positions in the list as float32 [n, nb_classes]."""
@@ -105,7 +119,7 @@ def check_images(image_lists, num_threads=None, progress=lambda images, count: i
     raise_all([f'{place}: {image}' for place, image in zip(places.values(), images) if isinstance(image, ValueError)])
 
 
-def load_ahead(paths, num_threads, ahead):
+def load_ahead(paths, num_threads, ahead, load_image=load_image):
     """Yield load_image of each path, or the ValueError it raised, decoded in threads at most `ahead` images early."""
     def load(path):
         try:

@@ -16,6 +16,7 @@ from console import parse_settings, quiet_startup, run_command, setting
 from datagenerator import ImageDataGenerator, check_images
 from images import IMAGENET_MEAN
 from lists import read_data
+from optimization import balanced_weights, learning_rate_at, minimize, training_loss
 from reports import RunLog, epoch_line, histogram_summaries, layer_table
 from runs import Checkpoints, check_run_dir, make_run_folder
 from weights import find_weights
@@ -40,13 +41,25 @@ class Settings:
     skip_layers: tuple[str, ...] | None = setting(None, 'trained layers that start from scratch; None: train_layers')
 
     # How it learns
+    optimizer: Literal['momentum', 'sgd', 'adam'] = setting('momentum', 'momentum, sgd or adam, as in Caffe')
     learning_rate: float = setting(0.001, 'step size, above 0')
-    momentum: float = setting(0.9, 'share of the last step that is repeated, 0 to below 1')
+    lr_schedule: Literal['constant', 'step', 'cosine'] = setting(
+        'constant', 'constant; step: a tenth after each third of the run; cosine: falls smoothly to 0')
+    pretrained_lr_share: float = setting(
+        0.1, 'share of learning_rate for trained layers that go on from the values of the file, above 0 to 1')
+    momentum: float = setting(0.9, 'share of the last step that is repeated (adam: beta1), 0 to below 1')
+    weight_decay: float = setting(0.0, 'pull of weights, not biases, towards 0, as in Caffe; 0 or more')
     num_epochs: int = setting(10, 'passes over the training images, 1 or more')
     batch_size: int = setting(128, 'images a step, 1 or more')
+    patience: int | None = setting(None, 'stop after so many epochs without a better one, 1 or more; None: never')
     dropout_rate: float = setting(0.5, 'share of fc6 and fc7 outputs dropped in training, 0 to below 1')
+    label_smoothing: float = setting(0.0, 'share of a label that is spread over all classes, 0 to below 1')
+    class_weights: Literal['none', 'balanced'] = setting('none', 'balanced: rare classes count as much as common ones')
     seed: int = setting(0, 'number that order, initial values and dropout follow from, 0 or more')
+
+    # What the images go through in training
     horizontal_flip: bool = setting(False, 'mirror training images, half of them in each pass')
+    random_crop: bool = setting(False, 'cut 227x227 out of 256x256: anywhere in training, the centre in validation')
 
     # Speed
     cache_features: Literal['auto', 'on', 'off'] = setting('auto', 'store what frozen layers compute: on, off, or auto')
@@ -67,13 +80,13 @@ class Network(NamedTuple):
     """The tensors and operations that the loop feeds and fetches."""
 
     model: AlexNet
-    inputs: tf.Tensor      # what batches are fed at: the images, or the first trained layer's input
-    labels: tf.Tensor      # float32 [n, num_classes], one-hot
-    keep_prob: tf.Tensor   # scalar, 1 unless fed
-    loss_sum: tf.Tensor    # scalar, cross-entropy summed over the batch, nats
-    correct: tf.Tensor     # scalar int, images of the batch whose largest logit is their label's
+    labels: tf.Tensor         # float32 [n, num_classes], one-hot
+    keep_prob: tf.Tensor      # scalar, 1 unless fed
+    learning_rate: tf.Tensor  # scalar, of the coming step
+    loss_sum: tf.Tensor       # scalar, cross-entropy summed over the batch, nats
+    correct: tf.Tensor        # scalar int, images of the batch whose largest logit is their label's
     train_op: tf.Operation
-    summaries: tf.Tensor   # serialized histograms
+    summaries: tf.Tensor      # serialized histograms
 
 
 def finetune(settings):
@@ -91,7 +104,7 @@ def finetune(settings):
         print(warning, file=sys.stderr)
     with tf.Graph().as_default() as graph:
         tf.set_random_seed(settings.seed)
-        network = build_network(settings, len(data.class_names), trained, skipped, weights_path)
+        network = build_network(settings, data, trained, skipped, weights_path)
         variables = network.model.variables
         frozen = [variable for layer in LAYERS if layer not in trained for variable in variables[layer]]
         checkpoints = Checkpoints(frozen, [variable for layer in trained for variable in variables[layer]])
@@ -99,11 +112,11 @@ def finetune(settings):
         with open_session(settings) as session:
             initialize(session, graph, network.model)
             print('\n'.join(layer_table(network.model, trained, set(LAYERS) - set(skipped))))
-            network, batches = prepare_batches(settings, session, network, data, trained)
+            sources = prepare_batches(settings, session, network, data, trained)
             run_dir = make_run_folder(settings.run_dir, effective_settings(
                 settings, data, weights_path, trained, skipped), data.class_names)
             checkpoints.begin(session, run_dir)
-            best_accuracy, best_epoch = train(settings, session, network, batches, run_dir, checkpoints)
+            best_accuracy, best_epoch = train(settings, session, network, sources, run_dir, checkpoints)
     if warning:
         print(warning, file=sys.stderr)
     return best_accuracy, best_epoch, run_dir
@@ -113,7 +126,11 @@ def check_settings(settings):
     """Raise ValueError with every setting whose value is not legal; types are right already."""
     errors = [f'{name} {getattr(settings, name)} is not {legal}' for name, legal, right in (
         ('learning_rate', 'above 0', 0 < settings.learning_rate < float('inf')),
+        ('pretrained_lr_share', 'above 0 to 1', 0 < settings.pretrained_lr_share <= 1),
         ('momentum', '0 to below 1', 0 <= settings.momentum < 1),
+        ('weight_decay', '0 or more', 0 <= settings.weight_decay < float('inf')),
+        ('patience', '1 or more', settings.patience is None or settings.patience >= 1),
+        ('label_smoothing', '0 to below 1', 0 <= settings.label_smoothing < 1),
         ('num_epochs', '1 or more', settings.num_epochs >= 1),
         ('batch_size', '1 or more', settings.batch_size >= 1),
         ('dropout_rate', '0 to below 1', 0 <= settings.dropout_rate < 1),
@@ -138,19 +155,24 @@ def choose_layers(settings, weights_path):
     return trained, trained if settings.skip_layers is None else settings.skip_layers
 
 
-def build_network(settings, num_classes, trained, skipped, weights_path):
-    """Add the network, its loss and its training step to the graph; only variables of `trained` get a gradient."""
+def build_network(settings, data, trained, skipped, weights_path):
+    """Add the network, its loss and its training step to the graph; only variables of `trained` are changed by it."""
     images = tf.placeholder(tf.float32, [None, IMAGE_SIZE, IMAGE_SIZE, 3], 'images')
-    labels = tf.placeholder(tf.float32, [None, num_classes], 'labels')
+    labels = tf.placeholder(tf.float32, [None, len(data.class_names)], 'labels')
     keep_prob = tf.placeholder_with_default(1.0, [], 'keep_prob')
-    model = AlexNet(images, keep_prob, num_classes, skipped, weights_path)
+    model = AlexNet(images, keep_prob, len(data.class_names), skipped, weights_path)
     losses = tf.nn.softmax_cross_entropy_with_logits_v2(labels, model.fc8)
     correct = tf.equal(tf.argmax(model.fc8, 1), tf.argmax(labels, 1))
-    variables = [variable for layer in trained for variable in model.variables[layer]]
-    optimizer = tf.train.MomentumOptimizer(settings.learning_rate, settings.momentum)
-    train_op = optimizer.minimize(tf.reduce_mean(losses), tf.train.get_or_create_global_step(), variables)
-    return Network(model, images, labels, keep_prob, tf.reduce_sum(losses), tf.reduce_sum(tf.cast(correct, tf.int32)),
-                   train_op, histogram_summaries(model, trained))
+    num_steps = settings.num_epochs * -(-len(data.train.paths) // settings.batch_size)
+    learning_rate = learning_rate_at(tf.train.get_or_create_global_step(), num_steps, settings.learning_rate,
+                                     settings.lr_schedule)
+    weights = balanced_weights(data.train.labels, len(data.class_names)) if settings.class_weights == 'balanced' else 1.0
+    fresh, pretrained = ([variable for layer in trained if (layer in skipped) == is_fresh
+                          for variable in model.variables[layer]] for is_fresh in (True, False))
+    train_op = minimize(training_loss(labels, model.fc8, settings.label_smoothing, weights), learning_rate,
+                        settings, fresh, pretrained)
+    return Network(model, labels, keep_prob, learning_rate, tf.reduce_sum(losses),
+                   tf.reduce_sum(tf.cast(correct, tf.int32)), train_op, histogram_summaries(model, trained))
 
 
 def open_session(settings):
@@ -179,36 +201,56 @@ def initialize(session, graph, model):
 def effective_settings(settings, data, weights_path, trained, skipped):
     """Return the settings as a dict, with the classes, weight file and layers that were chosen."""
     return {**dataclasses.asdict(settings), 'num_classes': len(data.class_names), 'weights_path': weights_path or 'none',
-            'train_layers': trained, 'skip_layers': skipped, 'image_mean': IMAGENET_MEAN.tolist()}
+            'train_layers': trained, 'skip_layers': skipped, 'image_mean': IMAGENET_MEAN.tolist(),
+            'scale_size': scale_size(settings)}
+
+
+def scale_size(settings):
+    """Return (width, height) that images are scaled to before the network's 227x227 are cut out of them."""
+    return (256, 256) if settings.random_crop else (IMAGE_SIZE, IMAGE_SIZE)
 
 
 def prepare_batches(settings, session, network, data, trained):
-    """Return (network, (training batches, validation batches)), once it is known that every listed image can be read.
+    """Return (tensor to feed, batches for it) for training and for validation, once every listed image is known to be good.
 
-    If the frozen layers' output is stored, the network returned is fed there. Raises ValueError naming list and line of
-    every image that is missing or can't be read.
+    Where the frozen layers' output is stored, it is what is fed. Raises ValueError naming list and line of every image
+    that is missing or can't be read.
     """
-    options = {'nb_classes': len(data.class_names), 'seed': settings.seed, 'num_threads': settings.num_threads}
-    generators = (ImageDataGenerator(data.train, settings.horizontal_flip, True, **options),
-                  ImageDataGenerator(data.val, **options))
+    options = {'nb_classes': len(data.class_names), 'scale_size': scale_size(settings),
+               'crop_size': (IMAGE_SIZE, IMAGE_SIZE), 'seed': settings.seed, 'num_threads': settings.num_threads}
+    generators = [ImageDataGenerator(data.train, settings.horizontal_flip, True, random_crop=settings.random_crop,
+                                     **options), ImageDataGenerator(data.val, **options)]
+    stored, reason = store(settings, session, network.model, generators, trained)
+    if reason and settings.cache_features == 'on':
+        raise ValueError(f'cache_features is on, but {reason}')
+    plain = generators[:len(generators) - len(stored)]
+    if plain:
+        which = 'of the training images ' if stored else ''
+        print(f'what the frozen layers compute {which}is not stored: {reason}')
+        check_images([generator.image_list for generator in plain], settings.num_threads, progress_bar('checking images'))
+    output = feature_output(trained)
+    return [(network.model.x, data) for data in plain] + [(network.model.outputs[output], data) for data in stored]
+
+
+def store(settings, session, model, generators, trained):
+    """Return the StoredBatches of those generators, counted from the last, whose features can be stored, and why not all.
+
+    The reason is None if it is all of them.
+    """
     output = feature_output(trained)
     if settings.cache_features == 'off':
-        reason = 'cache_features is off'
-    elif not output:
-        reason = f'{trained[0]} is trained, and only the input of fc6, fc7 or fc8 is stored'
-    else:
-        folder = os.path.join(settings.cache_dir, network_key(session, network.model, output, settings.precision))
-        try:
-            return network._replace(inputs=network.model.outputs[output]), store_batches(
-                session, network.model, output, generators, folder, 1 if settings.cache_features == 'on' else 0.5,
-                settings.num_threads, progress_bar(f'computing {output}'))
-        except NoRoom as error:
-            reason = str(error)
-    if settings.cache_features == 'on':
-        raise ValueError(f'cache_features is on, but {reason}')
-    print(f'what the frozen layers compute is not stored: {reason}')
-    check_images([data.train, data.val], settings.num_threads, progress_bar('checking images'))
-    return network, generators
+        return [], 'cache_features is off'
+    if not output:
+        return [], f'{trained[0]} is trained, and only the input of fc6, fc7 or fc8 is stored'
+    folder = os.path.join(settings.cache_dir, network_key(session, model, output, settings.precision, scale_size(settings)))
+    share = 1 if settings.cache_features == 'on' else 0.5
+    fixed = [generator for generator in generators if not generator.random_crop]
+    try:
+        stored = store_batches(session, model, output, fixed, folder, share, settings.num_threads,
+                               progress_bar(f'computing {output}'))
+    except NoRoom as error:
+        return [], str(error)
+    return stored, 'random_crop cuts other pixels in each epoch' if len(fixed) < len(generators) else None
 
 
 def progress_bar(title):
@@ -216,58 +258,68 @@ def progress_bar(title):
     return lambda images, count: tqdm(images, title, count, unit=' images', disable=None, leave=False)
 
 
-def train(settings, session, network, batches, run_dir, checkpoints):
-    """Train and validate for num_epochs, writing metrics and checkpoints; return (best accuracy, its epoch)."""
-    train_data, val_data = batches
-    best_accuracy, best_epoch, step = -1.0, 0, 0
+def train(settings, session, network, sources, run_dir, checkpoints):
+    """Train and validate epoch after epoch, writing metrics and checkpoints; return (best accuracy, its epoch).
+
+    The best epoch is that of the highest validation accuracy; of two alike, that with the lower validation loss.
+    """
+    (_, train_data), (_, val_data) = sources
+    best, best_epoch, step = (-1.0, 0.0), 0, 0
     with RunLog(run_dir) as log, contextlib.ExitStack() as at_the_end:
         at_the_end.callback(checkpoints.save_best, session)  # also if a loss is not finite, or after Ctrl-C
         for epoch in range(1, settings.num_epochs + 1):
-            start = time.monotonic()
+            start, learning_rate = time.monotonic(), session.run(network.learning_rate)
             train_data.start_epoch(epoch - 1)
-            train_loss, train_accuracy = run_pass(session, network, train_data, settings, step, f'epoch {epoch}', log)
+            train_loss, train_accuracy = run_pass(session, network, sources[0], settings, step, f'epoch {epoch}', log)
             seconds = time.monotonic() - start
             step += -(-train_data.data_size // settings.batch_size)
             val_data.start_epoch(0)
-            val_loss, val_accuracy = run_pass(session, network, val_data, settings, step, 'validation')
+            val_loss, val_accuracy = run_pass(session, network, sources[1], settings, step, 'validation')
             metrics = {'epoch': epoch, 'train_loss': train_loss, 'train_accuracy': train_accuracy,
-                       'val_loss': val_loss, 'val_accuracy': val_accuracy, 'learning_rate': settings.learning_rate,
+                       'val_loss': val_loss, 'val_accuracy': val_accuracy, 'learning_rate': float(learning_rate),
                        'images_per_second': train_data.data_size / seconds, 'seconds': time.monotonic() - start}
             log.write_epoch(step, metrics)
-            is_best = val_accuracy > best_accuracy
+            is_best = (val_accuracy, -val_loss) > best
             if is_best:
-                best_accuracy, best_epoch = val_accuracy, epoch
-            checkpoints.save(session, epoch, is_best, epoch == settings.num_epochs)
+                best, best_epoch = (val_accuracy, -val_loss), epoch
+            is_final = epoch == settings.num_epochs or epoch - best_epoch == settings.patience
+            checkpoints.save(session, epoch, is_best, is_final)
             print(epoch_line(metrics, settings.num_epochs), flush=True)
-    return best_accuracy, best_epoch
+            if is_final:
+                break
+    if epoch < settings.num_epochs:
+        print(f'stopped: {settings.patience} epochs without a better one')
+    return best[0], best_epoch
 
 
 def run_pass(session, network, source, settings, step, title, log=None):
-    """Run one pass over the batches of `source` and return (mean loss, accuracy) over all images.
+    """Run one pass over a source, (tensor to feed, batches for it), and return (mean loss, accuracy) over all images.
 
     `step` training steps came before. With a log it is training: each batch is followed by a training step, under
-    dropout, and every display_step by histograms. Raises FloatingPointError as soon as a loss is not finite.
+    dropout, and every display_step by histograms. The loss is the cross-entropy alone, without smoothing or class
+    weights: training, validation and other runs compare. Raises FloatingPointError as soon as it is not finite.
     """
-    loss_sum = correct = 0
+    (inputs, data), loss_sum, correct = source, 0.0, 0
+    batch_size = settings.batch_size if log else max(settings.batch_size, data.VALIDATION_BATCH)
     fetches = {'loss_sum': network.loss_sum, 'correct': network.correct}
     if log:
         fetches['train_op'] = network.train_op
-    with tqdm(desc=title, total=source.data_size, unit=' images', disable=None, leave=False) as bar:
-        for inputs, labels in source.batches(settings.batch_size if log else max(settings.batch_size, source.VALIDATION_BATCH)):
-            feed = {network.inputs: inputs, network.labels: labels}
+    with tqdm(desc=title, total=data.data_size, unit=' images', disable=None, leave=False) as bar:
+        for values, labels in data.batches(batch_size):
+            feed = {inputs: values, network.labels: labels}
             if log:
                 step += 1
                 feed[network.keep_prob] = 1 - settings.dropout_rate
             show = log and step % settings.display_step == 0
-            values = session.run({**fetches, 'summaries': network.summaries} if show else fetches, feed)
-            if not np.isfinite(values['loss_sum']):
-                raise FloatingPointError(f'the loss is {values["loss_sum"]} at step {step} ({title}), learning_rate '
+            results = session.run({**fetches, 'summaries': network.summaries} if show else fetches, feed)
+            if not np.isfinite(results['loss_sum']):
+                raise FloatingPointError(f'the loss is {results["loss_sum"]} at step {step} ({title}), learning_rate '
                                          f'{settings.learning_rate}: try a learning_rate of a tenth')
             if show:
-                log.write_step(step, values['loss_sum'] / len(labels), values['summaries'])
-            loss_sum, correct = loss_sum + float(values['loss_sum']), correct + int(values['correct'])
+                log.write_step(step, results['loss_sum'] / len(labels), results['summaries'])
+            loss_sum, correct = loss_sum + float(results['loss_sum']), correct + int(results['correct'])
             bar.update(len(labels))
-    return loss_sum / source.data_size, correct / source.data_size
+    return loss_sum / data.data_size, correct / data.data_size
 
 
 def main(arguments):

@@ -43,8 +43,8 @@ def photos(tmp_path):
 def store(network, list_file, folder, mirrored=False):
     """Return (array, rows, number computed) for one list."""
     session, model = network
-    array, rows, computed = store_features(session, model, 'pool5', [(read_list(list_file), mirrored)], str(folder),
-                                           share=1, num_threads=2, progress=lambda images, count: images)
+    array, rows, computed = store_features(session, model, 'pool5', [(read_list(list_file), mirrored)],
+                                           load_image, str(folder), share=1, num_threads=2, progress=lambda images, count: images)
     return array, rows[0], computed
 
 
@@ -95,19 +95,19 @@ def test_only_mirrored_added_or_changed_images_are_computed(network, photos, tmp
 
 def test_the_key_of_the_network_changes_with_what_frozen_layers_compute(network, tmp_path):
     session, model = network
-    keys = {network_key(session, model, 'pool5', 'float32'), network_key(session, model, 'pool5', 'bfloat16'),
-            network_key(session, model, 'fc6', 'float32')}
+    keys = {network_key(session, model, 'pool5', 'float32', (227, 227)), network_key(session, model, 'pool5', 'bfloat16', (227, 227)),
+            network_key(session, model, 'fc6', 'float32', (227, 227))}
     layers = random_conv_weights()
     layers['conv3'][1][0] += 1e-6
     np.save(tmp_path / 'w.npy', layers, allow_pickle=True)
     path, model.weights_path = model.weights_path, str(tmp_path / 'w.npy')
     try:
         model.load_initial_weights(session)
-        keys.add(network_key(session, model, 'pool5', 'float32'))
+        keys.add(network_key(session, model, 'pool5', 'float32', (227, 227)))
     finally:
         model.weights_path = path
         model.load_initial_weights(session)
-    assert len(keys) == 4 and network_key(session, model, 'pool5', 'float32') in keys
+    assert len(keys) == 4 and network_key(session, model, 'pool5', 'float32', (227, 227)) in keys
 
 
 @pytest.mark.parametrize('name', ['features', 'keys'])

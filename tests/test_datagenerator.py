@@ -117,3 +117,29 @@ def test_memory_does_not_grow_with_the_list(tmp_path, picture_folder):
         done = subprocess.run([sys.executable, '-c', code, path], cwd=ROOT, capture_output=True, text=True, check=True)
         peaks.append(int(done.stdout) / 1024)
     assert peaks[1] - peaks[0] < 100, peaks
+
+
+@pytest.fixture
+def place_list(tmp_path):
+    """A list of a picture of 256x256 pixels that tell their own place: blue is the column, green the row."""
+    rows, columns = np.mgrid[:256, :256].astype(np.uint8)
+    cv2.imwrite(str(tmp_path / 'places.png'), np.stack([columns, rows, np.zeros_like(rows)], -1))
+    return write_list(tmp_path / 'list.txt', ['places.png 0'] * 200)
+
+
+def corners(images):
+    """Return (left, top) of what each image shows of the picture of `place_list`."""
+    return [tuple(np.int32(image[0, 0, :2] + (104, 117))) for image in images]
+
+
+def test_crops_are_central_or_anywhere(place_list):
+    options = {'scale_size': (256, 256), 'crop_size': (227, 227), 'mean': (104, 117, 124)}
+    image = ImageDataGenerator(place_list, **options).next_batch(1)[0][0]
+    assert corners([image]) == [(14, 14)] and image.shape == (227, 227, 3)  # 14 is (256 - 227) // 2, as in Caffe
+    data = ImageDataGenerator(place_list, random_crop=True, seed=1, **options)
+    first, second = ([*corners(data.next_batch(200)[0]), data.reset_pointer()][:-1] for _ in range(2))
+    assert first != second
+    for numbers_of_a_side in zip(*first):
+        assert min(numbers_of_a_side) == 0 and max(numbers_of_a_side) == 29  # all 30 places, the last one too
+    data.start_epoch(0)
+    assert corners(data.next_batch(200)[0]) == first

@@ -2,6 +2,7 @@ import csv
 import dataclasses
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -44,8 +45,24 @@ def run(settings, tmp_path_factory):
     """(best accuracy, its epoch, run folder) of a small run."""
     folder = tmp_path_factory.mktemp('runs') / 'run'
     yield finetune.finetune(dataclasses.replace(settings, run_dir=str(folder)))
-    for name in os.listdir(folder / 'checkpoints'):  # pytest keeps temporary folders, and these are large
-        os.remove(folder / 'checkpoints' / name)
+    shutil.rmtree(folder / 'checkpoints')  # pytest keeps temporary folders, and these are large
+
+
+@pytest.fixture
+def small_run(settings, tmp_path):
+    """Function (folder name, changed settings) -> rows of metrics.csv; its checkpoints go after the test."""
+    def fine_tune(name='run', **changes):
+        finetune.finetune(dataclasses.replace(settings, run_dir=str(tmp_path / name), **changes))
+        return metrics(tmp_path / name)
+    yield fine_tune
+    for folder in tmp_path.glob('*/checkpoints'):
+        shutil.rmtree(folder)
+
+
+def metrics(folder):
+    """Return the rows of metrics.csv without the columns that are times."""
+    return [{name: float(value) for name, value in row.items() if not name.endswith(('second', 'seconds'))}
+            for row in csv.DictReader(open(folder / 'metrics.csv'))]
 
 
 def test_frozen_layers_keep_the_files_values_bit_for_bit_and_trained_ones_move(settings):
@@ -53,12 +70,12 @@ def test_frozen_layers_keep_the_files_values_bit_for_bit_and_trained_ones_move(s
     with tf.Graph().as_default():
         tf.set_random_seed(0)
         trained, skipped = finetune.choose_layers(settings, settings.weights_path)
-        network = finetune.build_network(settings, 2, trained, skipped, settings.weights_path)
+        network = finetune.build_network(settings, data, trained, skipped, settings.weights_path)
         with finetune.open_session(settings) as session:
             finetune.initialize(session, session.graph, network.model)
             before = session.run(network.model.variables)
             for images, labels in finetune.ImageDataGenerator(data.train).batches(5):
-                session.run(network.train_op, {network.inputs: images, network.labels: labels})
+                session.run(network.train_op, {network.model.x: images, network.labels: labels})
             after = session.run(network.model.variables)
             slots = sorted(v.name for v in tf.global_variables() if v.name.split('/')[-1] not in
                            ('weights:0', 'biases:0', 'global_step:0'))
@@ -102,13 +119,13 @@ def test_validation_loss_is_that_of_the_saved_checkpoint(run, settings):
     folder = os.path.join(run[2], 'checkpoints')
     data = read_data(settings.train_file, settings.val_file)
     with tf.Graph().as_default(), tf.Session() as session:
-        network = finetune.build_network(settings, 2, FC_LAYERS, FC_LAYERS, settings.weights_path)
+        network = finetune.build_network(settings, data, FC_LAYERS, FC_LAYERS, settings.weights_path)
         conv = [v for layer in LAYERS if layer not in FC_LAYERS for v in network.model.variables[layer]]
         tf.train.Saver(conv).restore(session, os.path.join(folder, 'frozen'))
         tf.train.Saver([v for v in tf.global_variables() if v not in conv]).restore(
             session, os.path.join(folder, 'last-2'))
         images, labels = finetune.ImageDataGenerator(data.val).next_batch(5)
-        logits = session.run(network.model.fc8, {network.inputs: images}).astype(np.float64)
+        logits = session.run(network.model.fc8, {network.model.x: images}).astype(np.float64)
         assert session.run(tf.train.get_global_step()) == 6  # 2 epochs of 10 images in batches of 4
     losses = np.log(np.exp(logits - logits.max(1, keepdims=True)).sum(1)) - (logits - logits.max(1, keepdims=True))[
         np.arange(5), labels.argmax(1)]
@@ -190,8 +207,7 @@ def test_the_script_as_a_user_runs_it(settings, lists, tmp_path):
     assert len(lines) == 12 and lines[9].startswith('pool5 of 15 images') and lines[10].startswith('epoch   1/1 ')
     accuracy = list(csv.DictReader(open(tmp_path / 'run' / 'metrics.csv')))[0]['val_accuracy']
     assert lines[-1] == f'best val_accuracy {float(accuracy):.4f} (epoch 1) in run'
-    for name in os.listdir(tmp_path / 'run' / 'checkpoints'):
-        os.remove(tmp_path / 'run' / 'checkpoints' / name)
+    shutil.rmtree(tmp_path / 'run' / 'checkpoints')
 
 
 def test_no_weights_means_every_layer_is_trained(settings):
@@ -208,60 +224,83 @@ def test_the_sample_lists_are_whole():
     assert len(read_class_names(os.path.join(ROOT, 'labels.txt'))) == 5
 
 
-def metrics(folder):
-    """Return the rows of metrics.csv without the columns that are times."""
-    return [{name: float(value) for name, value in row.items() if not name.endswith(('second', 'seconds'))}
-            for row in csv.DictReader(open(folder / 'metrics.csv'))]
-
-
-def test_a_run_from_stored_features_equals_one_from_images(settings, tmp_path, capsys):
+def test_a_run_from_stored_features_equals_one_from_images(small_run, tmp_path, capsys):
     """Loss and accuracy of every epoch within 1e-4, cold and warm; the same dropout, order and initial values."""
-    runs = {}
-    for name, cache_features in (('off', 'off'), ('cold', 'on'), ('warm', 'auto')):
-        finetune.finetune(dataclasses.replace(
-            settings, cache_features=cache_features, cache_dir=str(tmp_path / 'cache'), run_dir=str(tmp_path / name),
-            learning_rate=1e-4, num_epochs=3))
-        runs[name] = metrics(tmp_path / name)
-        for file in os.listdir(tmp_path / name / 'checkpoints'):
-            os.remove(tmp_path / name / 'checkpoints' / file)
+    runs = {name: small_run(name, cache_features=cache_features, cache_dir=str(tmp_path / 'cache'), learning_rate=1e-4,
+                            num_epochs=3) for name, cache_features in (('off', 'off'), ('cold', 'on'), ('warm', 'auto'))}
     shown = capsys.readouterr().out
     assert 'is not stored: cache_features is off' in shown
     assert '15 images, 15 of them computed' in shown and '15 images, 0 of them computed' in shown
-    for name in ('cold', 'warm'):
-        for expected, got in zip(runs['off'], runs[name], strict=True):
-            for column, value in expected.items():
-                assert got[column] == pytest.approx(value, rel=1e-4, abs=1e-4), (name, column)
+    assert_same_metrics(runs['off'], runs['cold'])
+    assert_same_metrics(runs['off'], runs['warm'])
 
 
-def test_trained_convolutions_are_not_stored(settings, conv_weights_file, tmp_path, capsys):
+def assert_same_metrics(expected_rows, rows):
+    for expected, got in zip(expected_rows, rows, strict=True):
+        for column, value in expected.items():
+            assert got[column] == pytest.approx(value, rel=1e-4, abs=1e-4), column
+
+
+def test_with_random_crop_what_validation_sees_is_stored_and_nothing_else(small_run, tmp_path, capsys):
+    small_run('whole', num_epochs=1)  # stores the pictures as they are seen without cropping: none of it may be used
+    capsys.readouterr()
+    runs = [small_run(cache_features, cache_features=cache_features, random_crop=True, learning_rate=1e-4)
+            for cache_features in ('auto', 'off')]
+    shown = capsys.readouterr().out
+    assert '5 images, 5 of them computed' in shown and 'of the training images is not stored: random_crop' in shown
+    assert_same_metrics(*runs)
+    assert json.load(open(tmp_path / 'auto' / 'settings.json'))['scale_size'] == [256, 256]
+
+
+def test_trained_convolutions_are_not_stored(settings, small_run, tmp_path, capsys):
     layers = ('conv5',) + FC_LAYERS
-    finetune.finetune(dataclasses.replace(settings, train_layers=layers, num_epochs=1, run_dir=str(tmp_path / 'run'),
-                                          cache_dir=str(tmp_path / 'cache')))
+    small_run(train_layers=layers, num_epochs=1, cache_dir=str(tmp_path / 'cache'))
     assert 'is not stored: conv5 is trained' in capsys.readouterr().out and not (tmp_path / 'cache').exists()
-    for file in os.listdir(tmp_path / 'run' / 'checkpoints'):
-        os.remove(tmp_path / 'run' / 'checkpoints' / file)
     with pytest.raises(ValueError, match='cache_features is on, but conv5 is trained'):
         finetune.finetune(dataclasses.replace(settings, train_layers=layers, cache_features='on'))
 
 
-def test_bfloat16_learns_with_float32_variables(settings, tmp_path):
-    finetune.finetune(dataclasses.replace(settings, precision='bfloat16', num_epochs=1, run_dir=str(tmp_path / 'run')))
-    folder = tmp_path / 'run' / 'checkpoints'
-    reader = tf.train.load_checkpoint(str(folder / 'last-1'))
+def test_bfloat16_learns_with_float32_variables(small_run, tmp_path):
+    rows = small_run(precision='bfloat16', num_epochs=1)
+    reader = tf.train.load_checkpoint(str(tmp_path / 'run' / 'checkpoints' / 'last-1'))
     assert set(reader.get_variable_to_dtype_map().values()) == {tf.float32, tf.int64}  # int64: the global step
-    assert np.isfinite(metrics(tmp_path / 'run')[0]['val_loss'])
-    for file in os.listdir(folder):
-        os.remove(folder / file)
+    assert np.isfinite(rows[0]['val_loss'])
 
 
-def test_dropout_rate_is_the_share_dropped(settings, tmp_path):
+def test_dropout_rate_is_the_share_dropped(settings, small_run):
     """At rate 0 a step sees the network that was validated before it; with the rate taken for the share that is kept,
     nothing would be left of fc6 and fc7, and nothing but fc8's biases could learn."""
-    finetune.finetune(dataclasses.replace(settings, dropout_rate=0.0, learning_rate=1e-4, num_epochs=3, batch_size=10,
-                                          val_file=settings.train_file, run_dir=str(tmp_path / 'run')))
-    rows = metrics(tmp_path / 'run')
+    rows = small_run(dropout_rate=0.0, learning_rate=1e-4, num_epochs=3, batch_size=10, val_file=settings.train_file)
     for before, row in zip(rows, rows[1:]):
         assert row['train_loss'] == pytest.approx(before['val_loss'], rel=1e-3, abs=1e-4)
     assert rows[-1]['val_loss'] < 0.9 * rows[0]['train_loss']
-    for name in os.listdir(tmp_path / 'run' / 'checkpoints'):
-        os.remove(tmp_path / 'run' / 'checkpoints' / name)
+
+
+def test_patience_ends_a_run_that_gets_no_better(small_run, tmp_path, capsys):
+    """With a step so small that nothing changes, the first epoch stays the best one."""
+    rows = small_run(learning_rate=1e-20, num_epochs=9, patience=2)
+    assert len(rows) == 3 and 'stopped: 2 epochs without a better one' in capsys.readouterr().out
+    assert open(tmp_path / 'run' / 'checkpoints' / 'last').read() == 'last-3\n'
+    assert open(tmp_path / 'run' / 'checkpoints' / 'best').read() == 'best-1\n'
+
+
+def test_the_learning_rate_follows_the_schedule_and_reaches_the_step(small_run):
+    """3 steps an epoch, 2 epochs: a tenth after each third is 0.1 in the middle of the run, 0.01 at its last third."""
+    rates = [row['learning_rate'] for row in small_run(lr_schedule='step', num_epochs=3)]
+    np.testing.assert_allclose(rates, [1e-5, 1e-6, 1e-7], rtol=1e-5)
+
+
+def test_layers_that_keep_pretrained_values_take_smaller_steps(lists, settings, tmp_path):
+    """conv5 moves by its share of what it would move by in a step of plain gradient descent."""
+    data, moves = read_data(settings.train_file, settings.val_file), []
+    for share in (1.0, 0.25):
+        with tf.Graph().as_default() as graph, tf.Session() as session:
+            tf.set_random_seed(0)
+            changed = dataclasses.replace(settings, pretrained_lr_share=share, optimizer='sgd')
+            network = finetune.build_network(changed, data, ('conv5',) + FC_LAYERS, FC_LAYERS, settings.weights_path)
+            finetune.initialize(session, graph, network.model)
+            before = session.run(network.model.variables['conv5'][1])
+            images, labels = finetune.ImageDataGenerator(data.train).next_batch(10)
+            session.run(network.train_op, {network.model.x: images, network.labels: labels})
+            moves.append(session.run(network.model.variables['conv5'][1]) - before)
+    np.testing.assert_allclose(moves[1], 0.25 * moves[0], rtol=1e-2, atol=1e-8)
