@@ -5,19 +5,19 @@ import dataclasses
 import os
 import sys
 import time
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 from tqdm import tqdm
 
-from alexnet import IMAGE_SIZE, LAYERS, AlexNet
+from alexnet import IMAGE_SIZE, LAYERS
 from bottlenecks import NoRoom, feature_output, network_key, store_batches
 from console import parse_settings, quiet_startup, run_command, setting
 from datagenerator import ImageDataGenerator, check_images
 from images import IMAGENET_MEAN
 from lists import read_data
-from optimization import balanced_weights, learning_rate_at, minimize, training_loss
-from reports import RunLog, epoch_line, histogram_summaries, layer_table
+from optimization import build_network
+from reports import RunLog, epoch_line, layer_table
 from runs import Checkpoints, check_run_dir, make_run_folder
 from weights import find_weights
 
@@ -74,19 +74,6 @@ class Settings:
 
 NO_WEIGHTS = ('WARNING: no pretrained weights: every layer starts from random values, and results on real photos will be '
               'far below those with the ImageNet weights. See "Weights" in README.md')
-
-
-class Network(NamedTuple):
-    """The tensors and operations that the loop feeds and fetches."""
-
-    model: AlexNet
-    labels: tf.Tensor         # float32 [n, num_classes], one-hot
-    keep_prob: tf.Tensor      # scalar, 1 unless fed
-    learning_rate: tf.Tensor  # scalar, of the coming step
-    loss_sum: tf.Tensor       # scalar, cross-entropy summed over the batch, nats
-    correct: tf.Tensor        # scalar int, images of the batch whose largest logit is their label's
-    train_op: tf.Operation
-    summaries: tf.Tensor      # serialized histograms
 
 
 def finetune(settings):
@@ -153,26 +140,6 @@ def choose_layers(settings, weights_path):
         return LAYERS, LAYERS
     trained = tuple(layer for layer in LAYERS if layer in settings.train_layers)
     return trained, trained if settings.skip_layers is None else settings.skip_layers
-
-
-def build_network(settings, data, trained, skipped, weights_path):
-    """Add the network, its loss and its training step to the graph; only variables of `trained` are changed by it."""
-    images = tf.placeholder(tf.float32, [None, IMAGE_SIZE, IMAGE_SIZE, 3], 'images')
-    labels = tf.placeholder(tf.float32, [None, len(data.class_names)], 'labels')
-    keep_prob = tf.placeholder_with_default(1.0, [], 'keep_prob')
-    model = AlexNet(images, keep_prob, len(data.class_names), skipped, weights_path)
-    losses = tf.nn.softmax_cross_entropy_with_logits_v2(labels, model.fc8)
-    correct = tf.equal(tf.argmax(model.fc8, 1), tf.argmax(labels, 1))
-    num_steps = settings.num_epochs * -(-len(data.train.paths) // settings.batch_size)
-    learning_rate = learning_rate_at(tf.train.get_or_create_global_step(), num_steps, settings.learning_rate,
-                                     settings.lr_schedule)
-    weights = balanced_weights(data.train.labels, len(data.class_names)) if settings.class_weights == 'balanced' else 1.0
-    fresh, pretrained = ([variable for layer in trained if (layer in skipped) == is_fresh
-                          for variable in model.variables[layer]] for is_fresh in (True, False))
-    train_op = minimize(training_loss(labels, model.fc8, settings.label_smoothing, weights), learning_rate,
-                        settings, fresh, pretrained)
-    return Network(model, labels, keep_prob, learning_rate, tf.reduce_sum(losses),
-                   tf.reduce_sum(tf.cast(correct, tf.int32)), train_op, histogram_summaries(model, trained))
 
 
 def open_session(settings):

@@ -1,8 +1,48 @@
-"""How the trained layers learn: the loss that is made smaller, the learning rate of each step, and the optimizer."""
+"""The graph of a training run: network, loss, learning rate, and the optimizer's step."""
+
+from typing import NamedTuple
 
 import numpy as np
 
-from alexnet import tf
+from alexnet import IMAGE_SIZE, AlexNet, tf
+from reports import histogram_summaries
+
+
+class Network(NamedTuple):
+    """The tensors and operations that the loop feeds and fetches."""
+
+    model: AlexNet
+    labels: tf.Tensor         # float32 [n, num_classes], one-hot
+    keep_prob: tf.Tensor      # scalar, 1 unless fed
+    learning_rate: tf.Tensor  # scalar, of the coming step
+    loss_sum: tf.Tensor       # scalar, cross-entropy summed over the batch, nats
+    correct: tf.Tensor        # scalar int, images of the batch whose largest logit is their label's
+    train_op: tf.Operation
+    summaries: tf.Tensor      # serialized histograms
+
+
+def build_network(settings, data, trained, skipped, weights_path):
+    """Add the network, its loss and its training step to the graph; return the Network.
+
+    A step changes the variables of the layers `trained` alone. Those also in `skipped` begin at random values; the others
+    keep their pretrained values and take smaller steps. data: the Data to be trained on.
+    """
+    images = tf.placeholder(tf.float32, [None, IMAGE_SIZE, IMAGE_SIZE, 3], 'images')
+    labels = tf.placeholder(tf.float32, [None, len(data.class_names)], 'labels')
+    keep_prob = tf.placeholder_with_default(1.0, [], 'keep_prob')
+    model = AlexNet(images, keep_prob, len(data.class_names), skipped, weights_path)
+    losses = tf.nn.softmax_cross_entropy_with_logits_v2(labels, model.fc8)
+    correct = tf.equal(tf.argmax(model.fc8, 1), tf.argmax(labels, 1))
+    num_steps = settings.num_epochs * -(-len(data.train.paths) // settings.batch_size)
+    learning_rate = learning_rate_at(tf.train.get_or_create_global_step(), num_steps, settings.learning_rate,
+                                     settings.lr_schedule)
+    weights = balanced_weights(data.train.labels, len(data.class_names)) if settings.class_weights == 'balanced' else 1.0
+    fresh = [variable for layer in skipped for variable in model.variables[layer]]
+    pretrained = [variable for layer in trained if layer not in skipped for variable in model.variables[layer]]
+    train_op = minimize(training_loss(labels, model.fc8, settings.label_smoothing, weights), learning_rate,
+                        settings, fresh, pretrained)
+    return Network(model, labels, keep_prob, learning_rate, tf.reduce_sum(losses),
+                   tf.reduce_sum(tf.cast(correct, tf.int32)), train_op, histogram_summaries(model, trained))
 
 
 def balanced_weights(labels, num_classes):

@@ -1,0 +1,122 @@
+"""How good the recipe is: validation accuracy of candidates on images held out of the training list, and of the defaults.
+
+    python benchmarks/recipe.py choose CONV_WEIGHTS FOLDER [FOLDER ...]
+    python benchmarks/recipe.py measure CONV_WEIGHTS FOLDER [FOLDER ...]
+
+Each FOLDER holds train.txt and val.txt. `choose` never looks at val.txt: each seed keeps another fifth of the training
+images aside and validates with it. `measure` validates with val.txt and writes benchmarks/recipe.md. Three seeds each.
+"""
+
+import csv
+import os
+import subprocess
+import sys
+import tempfile
+
+import numpy as np
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+sys.path.insert(0, ROOT)
+
+from alexnet import tf  # noqa: E402
+from lists import read_list  # noqa: E402
+from weights import read_weights  # noqa: E402
+
+SEEDS = (0, 1, 2)
+TRIO = ['--train_layers', 'fc6', 'fc7', 'fc8']
+CANDIDATES = [
+    '',
+]
+
+
+def fine_tune(run_dir, *flags):
+    """Run finetune.py; return (best, last validation accuracy)."""
+    command = [sys.executable, os.path.join(ROOT, 'finetune.py'), '--run_dir', run_dir, *flags]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    with open(os.path.join(run_dir, 'metrics.csv')) as file:
+        rows = list(csv.DictReader(file))
+    assert all(np.isfinite(float(row['train_loss'])) for row in rows)
+    accuracies = [float(row['val_accuracy']) for row in rows]
+    return max(accuracies), accuracies[-1]
+
+
+def lists_of(folder):
+    return ['--train_file', os.path.join(folder, 'train.txt'), '--val_file', os.path.join(folder, 'val.txt')]
+
+
+def hold_out(folder, seed, target):
+    """Write train.txt and val.txt into `target` from the training list of `folder`, a fifth of each class held out."""
+    image_list, random = read_list(os.path.join(folder, 'train.txt')), np.random.RandomState(1000 + seed)
+    held_out = set()
+    for label in np.unique(image_list.labels):
+        members = np.flatnonzero(image_list.labels == label)
+        held_out.update(random.permutation(members)[:round(len(members) / 5)].tolist())
+    for name, wanted in (('train.txt', False), ('val.txt', True)):
+        with open(os.path.join(target, name), 'w') as file:
+            file.writelines(f'{os.path.abspath(path)} {label}\n' for n, (path, label) in
+                            enumerate(zip(image_list.paths, image_list.labels)) if (n in held_out) == wanted)
+
+
+def describe(results):
+    """Return mean and range of the best validation accuracies, and the mean of the last ones."""
+    best, last = np.transpose(results)
+    return f'{best.mean():.3f} ({best.min():.3f}-{best.max():.3f}) | {last.mean():.3f}'
+
+
+def choose(weights, folders):
+    """Print a row a candidate."""
+    for candidate in CANDIDATES:
+        row = [candidate or 'defaults']
+        for folder in folders:
+            with tempfile.TemporaryDirectory() as scratch:
+                results = []
+                for seed in SEEDS:
+                    hold_out(folder, seed, scratch)
+                    results.append(fine_tune(os.path.join(scratch, f'run{seed}'), *lists_of(scratch), '--weights_path',
+                                             weights, *TRIO, '--seed', str(seed), *candidate.split()))
+            row.append(describe(results))
+        print('|', ' | '.join(row), '|', flush=True)
+
+
+def measure(weights, folders):
+    """Write the table of the defaults: pretrained convolutions, nothing pretrained, and fc8 alone on borrowed layers."""
+    lines = ['Validation accuracy of the default settings: best epoch, mean (range) of 3 seeds, and mean of the last epoch.', '',
+             '| data | convolutions | trained | best epoch | last epoch |', '|---|---|---|---|---|']
+    with tempfile.TemporaryDirectory() as scratch:
+        borrowed = {}
+        for folder in folders:
+            results = []
+            for seed in SEEDS:
+                run_dir = os.path.join(scratch, f'{len(borrowed)}-{seed}')
+                results.append(fine_tune(run_dir, *lists_of(folder), '--weights_path', weights, *TRIO, '--seed', str(seed)))
+            borrowed[folder] = borrow(run_dir, weights, os.path.join(scratch, f'{len(borrowed)}.npy'))
+            lines.append(f'| {name_of(folder)} | pretrained | fc6 fc7 fc8 | {describe(results)} |')
+        for folder, other in zip(folders, folders[1:] + folders[:1]):
+            results = [fine_tune(os.path.join(scratch, f'{name_of(folder)}-fc8-{seed}'), *lists_of(folder), '--weights_path',
+                                 borrowed[other], '--train_layers', 'fc8', '--seed', str(seed)) for seed in SEEDS]
+            lines.append(f'| {name_of(folder)} | pretrained, fc6 and fc7 from {name_of(other)} | fc8 | {describe(results)} |')
+    for folder in folders:
+        with tempfile.TemporaryDirectory() as scratch:
+            results = [fine_tune(os.path.join(scratch, str(seed)), *lists_of(folder), '--weights_path', 'none', '--seed',
+                                 str(seed)) for seed in SEEDS]
+        lines.append(f'| {name_of(folder)} | random | all | {describe(results)} |')
+    with open(os.path.join(ROOT, 'benchmarks', 'recipe.md'), 'w') as file:
+        file.writelines(f'{line}\n' for line in lines)
+    print('\n'.join(lines))
+
+
+def name_of(folder):
+    return os.path.basename(os.path.abspath(folder))
+
+
+def borrow(run_dir, weights, target):
+    """Write a weight file of the convolutions of `weights` and of fc6 and fc7 as a run left them; return its path."""
+    with open(os.path.join(run_dir, 'checkpoints', 'best')) as file:
+        reader = tf.train.load_checkpoint(os.path.join(run_dir, 'checkpoints', file.read().strip()))
+    layers = {layer: [reader.get_tensor(f'{layer}/{name}') for name in ('weights', 'biases')] for layer in ('fc6', 'fc7')}
+    np.save(target, {**read_weights(weights), **layers}, allow_pickle=True)
+    return target
+
+
+if __name__ == '__main__':
+    {'choose': choose, 'measure': measure}[sys.argv[1]](sys.argv[2], sys.argv[3:])
