@@ -26,7 +26,7 @@ WIDTH = 6 * 6 * 256
 def command(train_list, val_list, weights, folder, name):
     """Return the command that fills the cache `name` and then trains for one epoch."""
     return [sys.executable, os.path.join(ROOT, 'finetune.py'), '--train_file', train_list, '--val_file', val_list,
-            '--weights_path', weights, '--train_layers', 'fc6', 'fc7', 'fc8', '--num_epochs', '1',
+            '--weights_path', weights, '--train_layers', 'fc6', 'fc7', 'fc8', '--num_epochs', '1', '--no-horizontal_flip',
             '--cache_dir', os.path.join(folder, name), '--run_dir', os.path.join(folder, f'{name}-{time.time()}')]
 
 

@@ -31,6 +31,9 @@ from lists import read_list  # noqa: E402
 from weights import read_weights  # noqa: E402
 
 EPOCHS = '10'
+# As the PyTorch script has it.
+RECIPE = ('--num_epochs', EPOCHS, '--batch_size', '128', '--optimizer', 'momentum', '--learning_rate', '0.001',
+          '--no-horizontal_flip')
 FC_LAYERS = ('fc6', 'fc7', 'fc8')
 # FLOPs an image: multiply and add of each weight at each place; a trained layer also needs the gradients of its weights
 # and, but for the first one, of its input.
@@ -52,7 +55,7 @@ def contenders(train_list, val_list, weights, folder):
     for trained in (FC_LAYERS, ('fc8',)):
         weight_file, label = weights[trained], ' '.join(trained)
         ours = [sys.executable, os.path.join(ROOT, 'finetune.py'), '--train_file', train_list, '--val_file', val_list,
-                '--weights_path', weight_file, '--num_epochs', EPOCHS, '--batch_size', '128', '--cache_dir',
+                '--weights_path', weight_file, *RECIPE, '--cache_dir',
                 os.path.join(folder, 'cache'), '--run_dir', os.path.join(folder, 'run'), '--train_layers', *trained]
         commands['cold cache', label] = ours
         commands['warm cache', label] = ours
