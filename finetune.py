@@ -41,8 +41,8 @@ class Settings:
     skip_layers: tuple[str, ...] | None = setting(None, 'trained layers that start from scratch; None: train_layers')
 
     # How it learns
-    optimizer: Literal['momentum', 'sgd', 'adam'] = setting('momentum', 'momentum, sgd or adam, as in Caffe')
-    learning_rate: float = setting(0.001, 'step size, above 0')
+    optimizer: Literal['adam', 'momentum', 'sgd'] = setting('adam', 'adam, momentum or sgd, as in Caffe')
+    learning_rate: float = setting(0.0001, 'step size, above 0; momentum and sgd want 10 times this')
     lr_schedule: Literal['constant', 'step', 'cosine'] = setting(
         'constant', 'constant; step: a tenth after each third of the run; cosine: falls smoothly to 0')
     pretrained_lr_share: float = setting(
@@ -50,7 +50,7 @@ class Settings:
     momentum: float = setting(0.9, 'share of the last step that is repeated (adam: beta1), 0 to below 1')
     weight_decay: float = setting(0.0, 'pull of weights, not biases, towards 0, as in Caffe; 0 or more')
     num_epochs: int = setting(10, 'passes over the training images, 1 or more')
-    batch_size: int = setting(128, 'images a step, 1 or more')
+    batch_size: int = setting(64, 'images a step, 1 or more')
     patience: int | None = setting(None, 'stop after so many epochs without a better one, 1 or more; None: never')
     dropout_rate: float = setting(0.5, 'share of fc6 and fc7 outputs dropped in training, 0 to below 1')
     label_smoothing: float = setting(0.0, 'share of a label that is spread over all classes, 0 to below 1')
@@ -58,7 +58,7 @@ class Settings:
     seed: int = setting(0, 'number that order, initial values and dropout follow from, 0 or more')
 
     # What the images go through in training
-    horizontal_flip: bool = setting(False, 'mirror training images, half of them in each pass')
+    horizontal_flip: bool = setting(True, 'mirror training images, half of them in each pass; wrong for letters')
     random_crop: bool = setting(False, 'cut 227x227 out of 256x256: anywhere in training, the centre in validation')
 
     # Speed
