@@ -37,7 +37,8 @@ def lists(tmp_path_factory):
 @pytest.fixture(scope='module')
 def settings(lists, conv_weights_file):
     return Settings(cache_dir=str(lists / 'cache'), train_file=str(lists / 'train.txt'), val_file=str(lists / 'val.txt'), train_layers=FC_LAYERS,
-                    weights_path=conv_weights_file, num_epochs=2, batch_size=4, display_step=2, learning_rate=1e-5)
+                    weights_path=conv_weights_file, num_epochs=2, batch_size=4, display_step=2, learning_rate=1e-5,
+                    optimizer='momentum', horizontal_flip=False)
 
 
 @pytest.fixture(scope='module')
@@ -204,7 +205,7 @@ def test_the_script_as_a_user_runs_it(settings, lists, tmp_path):
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert (done.returncode, done.stderr) == (0, '')
     lines = done.stdout.splitlines()
-    assert len(lines) == 12 and lines[9].startswith('pool5 of 15 images') and lines[10].startswith('epoch   1/1 ')
+    assert len(lines) == 12 and lines[9].startswith('pool5 of 25 images') and lines[10].startswith('epoch   1/1 ')
     accuracy = list(csv.DictReader(open(tmp_path / 'run' / 'metrics.csv')))[0]['val_accuracy']
     assert lines[-1] == f'best val_accuracy {float(accuracy):.4f} (epoch 1) in run'
     shutil.rmtree(tmp_path / 'run' / 'checkpoints')
