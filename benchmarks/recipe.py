@@ -81,30 +81,31 @@ def choose(weights, folders):
 
 
 def measure(weights, folders):
-    """Write the table of the defaults: pretrained convolutions, nothing pretrained, and fc8 alone on borrowed layers."""
-    lines = ['Validation accuracy of the default settings: best epoch, mean (range) of 3 seeds, and mean of the last epoch.', '',
-             '| data | convolutions | trained | best epoch | last epoch |', '|---|---|---|---|---|']
+    """Write the table of the defaults: pretrained convolutions, fc8 alone on borrowed layers, and nothing pretrained."""
+    report(['Validation accuracy with the default settings: best epoch, mean (range) of 3 seeds, and last epoch, mean.', '',
+            '| data | convolutions | trained | best epoch | last epoch |', '|---|---|---|---|---|'], 'w')
     with tempfile.TemporaryDirectory() as scratch:
+        def results(folder, name, *flags):
+            return describe([fine_tune(os.path.join(scratch, f'{name}-{seed}'), *lists_of(folder), *flags, '--seed',
+                                       str(seed)) for seed in SEEDS])
         borrowed = {}
         for folder in folders:
-            results = []
-            for seed in SEEDS:
-                run_dir = os.path.join(scratch, f'{len(borrowed)}-{seed}')
-                results.append(fine_tune(run_dir, *lists_of(folder), '--weights_path', weights, *TRIO, '--seed', str(seed)))
-            borrowed[folder] = borrow(run_dir, weights, os.path.join(scratch, f'{len(borrowed)}.npy'))
-            lines.append(f'| {name_of(folder)} | pretrained | fc6 fc7 fc8 | {describe(results)} |')
+            name = name_of(folder)
+            report([f'| {name} | pretrained | fc6 fc7 fc8 | {results(folder, name, "--weights_path", weights, *TRIO)} |'])
+            borrowed[folder] = borrow(os.path.join(scratch, f'{name}-0'), weights, os.path.join(scratch, f'{name}.npy'))
         for folder, other in zip(folders, folders[1:] + folders[:1]):
-            results = [fine_tune(os.path.join(scratch, f'{name_of(folder)}-fc8-{seed}'), *lists_of(folder), '--weights_path',
-                                 borrowed[other], '--train_layers', 'fc8', '--seed', str(seed)) for seed in SEEDS]
-            lines.append(f'| {name_of(folder)} | pretrained, fc6 and fc7 from {name_of(other)} | fc8 | {describe(results)} |')
-    for folder in folders:
-        with tempfile.TemporaryDirectory() as scratch:
-            results = [fine_tune(os.path.join(scratch, str(seed)), *lists_of(folder), '--weights_path', 'none', '--seed',
-                                 str(seed)) for seed in SEEDS]
-        lines.append(f'| {name_of(folder)} | random | all | {describe(results)} |')
-    with open(os.path.join(ROOT, 'benchmarks', 'recipe.md'), 'w') as file:
+            fc8 = results(folder, f'{name_of(folder)}-fc8', '--weights_path', borrowed[other], '--train_layers', 'fc8')
+            report([f'| {name_of(folder)} | pretrained, and fc6 and fc7 as trained on {name_of(other)} | fc8 | {fc8} |'])
+        for folder in folders:
+            scores = results(folder, f'{name_of(folder)}-none', '--weights_path', 'none')
+            report([f'| {name_of(folder)} | random | all | {scores} |'])
+
+
+def report(lines, mode='a'):
+    """Print lines and write them to benchmarks/recipe.md."""
+    with open(os.path.join(ROOT, 'benchmarks', 'recipe.md'), mode) as file:
         file.writelines(f'{line}\n' for line in lines)
-    print('\n'.join(lines))
+    print('\n'.join(lines), flush=True)
 
 
 def name_of(folder):
