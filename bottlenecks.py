@@ -7,19 +7,17 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-import cv2
 import numpy as np
 from filelock import FileLock, Timeout
 
 import alexnet
-import images
 from alexnet import LAYERS, tf
-from console import printable
+from checks import KEY_BYTES, image_key
 from datagenerator import load_ahead, map_ahead
-from lists import first_places, raise_all
+from images import decoder_key, describe
+from lists import BrokenImages
 
 FED_AT = {'fc6': 'pool5', 'fc7': 'fc6', 'fc8': 'fc7'}  # first trained layer: the output that it sees
-KEY_BYTES = 16
 IMAGES_A_RUN = 128     # images that go through the frozen layers at once
 ROWS_A_COMMIT = 256   # rows after which what is stored so far is made to last
 SPARE_BYTES = 1 << 30  # left free on the disk
@@ -33,23 +31,14 @@ def feature_output(trained):
 def network_key(session, model, output, precision):
     """Return text that differs whenever `output` could: for other weights, preprocessing, precision or libraries."""
     digest = hashlib.blake2b(digest_size=KEY_BYTES)
-    for module in (images, alexnet):  # an edit of how a file is read, or of the network, is another network
-        with open(module.__file__, 'rb') as file:
-            digest.update(file.read())
-    digest.update(f'{precision} {tf.__version__} {cv2.__version__}'.encode())
+    with open(alexnet.__file__, 'rb') as code:  # an edit of the network, or of how a file is read, is another network
+        digest.update(code.read())
+    digest.update(f'{precision} {tf.__version__} {decoder_key()}'.encode())
     computed = LAYERS[:5] if output == 'pool5' else LAYERS[:LAYERS.index(output) + 1]
     for values in session.run([model.variables[layer] for layer in computed]):
         for value in values:
             digest.update(np.ascontiguousarray(value))
     return f'{output}-{digest.hexdigest()}'
-
-
-def image_key(path, flipped):
-    """Return 16 bytes that differ for another file, a changed file, and the mirrored image; OSError if it is gone."""
-    state = os.stat(path)
-    # The time of the last change of the inode, which `touch` can't set back, sees even a careful replacement.
-    identity = f'{os.path.abspath(path)}\0{state.st_size}\0{state.st_mtime_ns}\0{state.st_ctime_ns}\0{flipped}'
-    return hashlib.blake2b(identity.encode('utf-8', 'surrogateescape'), digest_size=KEY_BYTES).digest()
 
 
 class NoRoom(ValueError):
@@ -162,30 +151,29 @@ def store_features(session, model, output, parts, folder, share, num_threads, pr
 
     parts: pairs (ImageList, whether mirrored images are wanted too). share: of the free disk space that may be used.
     progress: wraps an iterable and shows how far it is. Returns (array, [rows of each part]) as StoredBatches takes
-    them, and the number of features computed. Raises ValueError naming list and line of every missing image, or else of
-    every unreadable one; NoRoom, a ValueError, before it computes; OSError if the disk is full all the same.
+    them, and the number of features computed. Raises BrokenImages naming every missing or unreadable image, after
+    storing the others; NoRoom, a ValueError, before it computes; OSError if the disk is full all the same.
     """
     shape = model.outputs[output].shape.as_list()[1:]
-    places = first_places([image_list for image_list, _ in parts])
     with FeatureStore(folder, int(np.prod(shape))) as store:
-        errors = []
-        keys = [image_keys(image_list, mirrored, places, errors) for image_list, mirrored in parts]
-        raise_all(list(dict.fromkeys(errors)))
-        missing = {}
+        broken, missing = {}, {}
+        keys = [image_keys(image_list, mirrored, broken) for image_list, mirrored in parts]
         for (image_list, _), part_keys in zip(parts, keys):
             for flipped, row_keys in enumerate(part_keys):
                 for path, key in zip(image_list.paths, row_keys):
-                    if key not in store.rows:
+                    if key and key not in store.rows:
                         missing.setdefault(path, {})[key] = bool(flipped)
         before, count = store.count, sum(len(wanted) for wanted in missing.values())
         store.check_room(count, share)
-        compute_features(session, model, output, missing, store, places, num_threads, progress)
+        broken.update(compute_features(session, model, output, missing, store, num_threads, progress))
+        if broken:
+            raise BrokenImages([image_list for image_list, _ in parts], broken)
         rows = [np.array([[store.rows[key] for key in row_keys] for row_keys in part_keys]) for part_keys in keys]
         return store.read().reshape(-1, *shape), rows, store.count - before
 
 
-def image_keys(image_list, mirrored, places, errors):
-    """Return the keys of a list's images, and if wanted those of the mirrored ones; adds missing files to `errors`."""
+def image_keys(image_list, mirrored, broken):
+    """Return the keys of a list's images, and if wanted those of the mirrored ones; None, and why in `broken`, if gone."""
     keys = []
     for flipped in (False, True)[:1 + mirrored]:
         keys.append([])
@@ -193,13 +181,17 @@ def image_keys(image_list, mirrored, places, errors):
             try:
                 keys[-1].append(image_key(path, flipped))
             except (OSError, ValueError) as error:
-                errors.append(f'{places[path]}: {printable(path)}: {getattr(error, "strerror", error)}')
+                broken[path] = describe(path, error)
+                keys[-1].append(None)
     return keys
 
 
-def compute_features(session, model, output, missing, store, places, num_threads, progress):
-    """Store `output` for the images of `missing`, {path: {key: mirrored}}; decodes while the network computes."""
-    errors, keys, pixels = [], [], []
+def compute_features(session, model, output, missing, store, num_threads, progress):
+    """Store `output` for the images of `missing`, {path: {key: mirrored}}; decodes while the network computes.
+
+    Returns {path: what is wrong} of those that can't be read.
+    """
+    broken, keys, pixels = {}, [], []
 
     def run():
         features = session.run(model.outputs[output], {model.x: np.stack(pixels)})
@@ -208,7 +200,7 @@ def compute_features(session, model, output, missing, store, places, num_threads
         pixels.clear()
     for path, image in progress(zip(missing, load_ahead(missing, num_threads, ahead=2 * IMAGES_A_RUN)), len(missing)):
         if isinstance(image, ValueError):
-            errors.append(f'{places[path]}: {image}')
+            broken[path] = str(image)
             continue
         for key, mirrored in missing[path].items():
             keys.append(key)
@@ -218,4 +210,4 @@ def compute_features(session, model, output, missing, store, places, num_threads
     if pixels:
         run()
     store.commit()
-    raise_all(errors)
+    return broken

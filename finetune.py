@@ -12,10 +12,11 @@ from tqdm import tqdm
 
 from alexnet import IMAGE_SIZE, LAYERS, AlexNet
 from bottlenecks import NoRoom, feature_output, network_key, store_batches
+from checks import find_broken
 from console import parse_settings, quiet_startup, run_command, setting
-from datagenerator import ImageDataGenerator, check_images
-from images import IMAGENET_MEAN
-from lists import read_data
+from datagenerator import ImageDataGenerator
+from images import IMAGENET_MEAN, check_image, load_image
+from lists import SHOWN_ERRORS, BrokenImages, list_warnings, read_data, without
 from reports import RunLog, epoch_line, histogram_summaries, layer_table
 from runs import Checkpoints, check_run_dir, make_run_folder
 from weights import find_weights
@@ -33,6 +34,7 @@ class Settings:
     val_file: str = setting('val.txt', 'list of validation images')
     labels_file: str | None = setting(None, 'class names, one a line; None: labels.txt beside train_file, if there')
     num_classes: int | None = setting(None, 'number of classes, 2 or more; None: from labels_file or the lists')
+    skip_broken: bool = setting(False, 'leave out images that are missing or broken, instead of stopping')
 
     # The network
     weights_path: str = setting('auto', 'a .npy file; auto: bvlc_alexnet.npy, downloaded if need be; none: no file')
@@ -83,7 +85,7 @@ def finetune(settings):
     """
     check_settings(settings)
     check_run_dir(settings.run_dir)
-    data = read_data(settings.train_file, settings.val_file, settings.labels_file, settings.num_classes)
+    data = read_lists(settings)
     weights_path = find_weights(settings.weights_path, os.path.dirname(os.path.abspath(__file__)))
     trained, skipped = choose_layers(settings, weights_path)
     warning = NO_WEIGHTS if weights_path is None and settings.weights_path == 'auto' else None
@@ -107,6 +109,26 @@ def finetune(settings):
     if warning:
         print(warning, file=sys.stderr)
     return best_accuracy, best_epoch, run_dir
+
+
+def read_lists(settings):
+    """Return the Data of the lists, once every listed file has been looked at; says what is left out, and what is odd."""
+    def look(image_lists):
+        return find_broken(image_lists, check_image, settings.cache_dir, settings.num_threads,
+                           progress_bar('looking at images'))
+    data, broken = read_data(settings.train_file, settings.val_file, settings.labels_file, settings.num_classes, look,
+                             settings.skip_broken)
+    print_skipped(broken)
+    for line in list_warnings(data):
+        print(f'warning: {line}', file=sys.stderr)
+    return data
+
+
+def print_skipped(broken):
+    """Say which images skip_broken leaves out; `broken` is {path: what is wrong}."""
+    if broken:
+        print('\n'.join([f'skip_broken: {len(broken):,} images are left out', *list(broken.values())[:SHOWN_ERRORS]]),
+              file=sys.stderr)
 
 
 def check_settings(settings):
@@ -185,9 +207,21 @@ def effective_settings(settings, data, weights_path, trained, skipped):
 def prepare_batches(settings, session, network, data, trained):
     """Return (network, (training batches, validation batches)), once it is known that every listed image can be read.
 
-    If the frozen layers' output is stored, the network returned is fed there. Raises ValueError naming list and line of
-    every image that is missing or can't be read.
+    If the frozen layers' output is stored, the network returned is fed there. Raises BrokenImages naming list and line
+    of every image that is missing or can't be read; skip_broken leaves these out.
     """
+    try:
+        return make_batches(settings, session, network, data, trained)
+    except BrokenImages as error:
+        if not settings.skip_broken:
+            raise
+        data = without(data, error.broken)
+        print_skipped(error.broken)
+        return make_batches(settings, session, network, data, trained)
+
+
+def make_batches(settings, session, network, data, trained):
+    """Do what prepare_batches does, but stop at broken images."""
     options = {'nb_classes': len(data.class_names), 'seed': settings.seed, 'num_threads': settings.num_threads}
     generators = (ImageDataGenerator(data.train, settings.horizontal_flip, True, **options),
                   ImageDataGenerator(data.val, **options))
@@ -207,7 +241,10 @@ def prepare_batches(settings, session, network, data, trained):
     if settings.cache_features == 'on':
         raise ValueError(f'cache_features is on, but {reason}')
     print(f'what the frozen layers compute is not stored: {reason}')
-    check_images([data.train, data.val], settings.num_threads, progress_bar('checking images'))
+    broken = find_broken([data.train, data.val], load_image, settings.cache_dir, settings.num_threads,
+                         progress_bar('checking images'))
+    if broken:
+        raise BrokenImages([data.train, data.val], broken)
     return network, generators
 
 

@@ -13,8 +13,8 @@ import pytest
 from conftest import ROOT, random_conv_weights, write_list
 
 from alexnet import AlexNet, tf
-from bottlenecks import (KEY_BYTES, FeatureStore, NoRoom, StoredBatches, feature_output, image_key, network_key,
-                         store_features)
+from bottlenecks import FeatureStore, NoRoom, StoredBatches, feature_output, network_key, store_features
+from checks import KEY_BYTES, image_key
 from datagenerator import ImageDataGenerator
 from images import load_image
 from lists import read_list

@@ -13,8 +13,9 @@ from conftest import ROOT, write_list
 import console
 import finetune
 from alexnet import LAYERS, tf
-from datagenerator import check_images
+from checks import find_broken
 from finetune import Settings
+from images import load_image
 from lists import read_class_names, read_data, read_list
 from weights import read_weights
 
@@ -49,7 +50,7 @@ def run(settings, tmp_path_factory):
 
 
 def test_frozen_layers_keep_the_files_values_bit_for_bit_and_trained_ones_move(settings):
-    data = read_data(settings.train_file, settings.val_file)
+    data = read_data(settings.train_file, settings.val_file)[0]
     with tf.Graph().as_default():
         tf.set_random_seed(0)
         trained, skipped = finetune.choose_layers(settings, settings.weights_path)
@@ -100,7 +101,7 @@ def test_event_files_stay_small_and_carry_no_graph(run):
 def test_validation_loss_is_that_of_the_saved_checkpoint(run, settings):
     """Restore the last checkpoint into a new graph and compute the loss of the whole list in one batch, by NumPy."""
     folder = os.path.join(run[2], 'checkpoints')
-    data = read_data(settings.train_file, settings.val_file)
+    data = read_data(settings.train_file, settings.val_file)[0]
     with tf.Graph().as_default(), tf.Session() as session:
         network = finetune.build_network(settings, 2, FC_LAYERS, FC_LAYERS, settings.weights_path)
         conv = [v for layer in LAYERS if layer not in FC_LAYERS for v in network.model.variables[layer]]
@@ -141,7 +142,7 @@ def exit_status(arguments, capsys):
     (['--lerning_rate', '1'], '--lerning_rate')])
 def test_bad_input_gets_one_line_and_status_2_and_writes_nothing(settings, tmp_path, capsys, flags, named):
     arguments = ['--train_file', settings.train_file, '--val_file', settings.val_file, '--train_layers', *FC_LAYERS,
-                 '--weights_path', settings.weights_path, '--run_dir', tmp_path / 'run', *flags]
+                 '--weights_path', settings.weights_path, '--cache_dir', settings.cache_dir, '--run_dir', tmp_path / 'run', *flags]
     status, _, shown = exit_status(arguments, capsys)
     assert status == 2 and named in shown and shown.startswith('error: ') and shown.count('\n') == 1
     assert os.listdir(tmp_path) == []
@@ -149,7 +150,7 @@ def test_bad_input_gets_one_line_and_status_2_and_writes_nothing(settings, tmp_p
 
 @pytest.mark.parametrize('line, named', [
     ('0.png 2', ':2: label 2, but there are 2 classes'), ('gone.png 1', ':2: '), ('0.png wasp', 'label "wasp"'),
-    ('labels.txt 0', 'is not a picture'), ('0.png', 'needs an image path, a blank and a label')])
+    ('labels.txt 0', 'is not a JPEG'), ('0.png', 'needs an image path, a blank and a label')])
 def test_bad_lines_are_named_before_anything_is_written(settings, lists, tmp_path, capsys, line, named):
     bad = write_list(lists / 'bad.txt', ['1.png 1', line])
     status, _, shown = exit_status(['--train_file', bad, '--val_file', settings.val_file, '--run_dir', tmp_path / 'run',
@@ -200,11 +201,11 @@ def test_no_weights_means_every_layer_is_trained(settings):
     assert finetune.choose_layers(only_new, 'w.npy') == (('fc7', 'fc8'), ('fc8',))
 
 
-def test_the_sample_lists_are_whole():
+def test_the_sample_lists_are_whole(tmp_path):
     for part, count in (('train', 300), ('val', 100)):
         image_list = read_list(os.path.join(ROOT, f'{part}.txt'))
         assert len(set(image_list.paths)) == count and set(np.bincount(image_list.labels)) == {count // 5}
-        check_images([image_list])
+        assert not find_broken([image_list], load_image, str(tmp_path))
     assert len(read_class_names(os.path.join(ROOT, 'labels.txt'))) == 5
 
 

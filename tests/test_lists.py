@@ -68,4 +68,4 @@ def test_a_million_lines_are_read_without_exploding(tmp_path):
 def test_names_may_be_more_than_the_images_of_a_trial(tmp_path):
     write_list(tmp_path / 'labels.txt', [f'class {n}' for n in range(17)])
     path = write_list(tmp_path / 'list.txt', ['a.jpg 16', 'b.jpg 3'])
-    assert len(read_data(path, path).class_names) == 17
+    assert len(read_data(path, path)[0].class_names) == 17

@@ -1,0 +1,71 @@
+"""Looks at every listed file before training, and remembers which were whole, so that the next start is quick."""
+
+import contextlib
+import hashlib
+import os
+
+from datagenerator import load_ahead
+from images import decoder_key
+
+KEY_BYTES = 16
+
+
+def image_key(path, flipped=False):
+    """Return 16 bytes that differ for another file, a changed file, and the mirrored image; OSError if it is gone."""
+    state = os.stat(path)
+    # The time of the last change of the inode, which `touch` can't set back, sees even a careful replacement.
+    identity = f'{os.path.abspath(path)}\0{state.st_size}\0{state.st_mtime_ns}\0{state.st_ctime_ns}\0{flipped}'
+    return hashlib.blake2b(identity.encode('utf-8', 'surrogateescape'), digest_size=KEY_BYTES).digest()
+
+
+def find_broken(image_lists, check, folder, num_threads=None, progress=lambda images, count: images):
+    """Return {path: what is wrong} of the listed files that `check` refuses with a ValueError.
+
+    check: images.check_image or images.load_image. Files that passed are remembered in `folder`, and not looked at again
+    until they change. progress: wraps an iterable of a given length and shows how far it is.
+    """
+    memory = os.path.join(folder, f'{check.__name__}-{decoder_key()}')
+    whole, passed, broken = read_keys(memory), [], {}
+    keys = {path: key_or_none(path) for part in image_lists for path in part.paths}
+    new = [path for path, key in keys.items() if key not in whole]
+    try:
+        for path, result in zip(new, progress(load_ahead(new, num_threads, 64, check), len(new))):
+            if isinstance(result, ValueError):
+                broken[path] = str(result)
+            elif keys[path]:
+                passed.append(keys[path])
+    finally:  # also after Ctrl-C
+        if passed:
+            write_keys(memory, b''.join([*whole, *passed]))
+    return broken
+
+
+def key_or_none(path):
+    """Return image_key, or None for a file that can't be looked up: the check will say why."""
+    try:
+        return image_key(path)
+    except (OSError, ValueError):
+        return None
+
+
+def read_keys(memory):
+    """Return the set of keys in a file; empty without one. Of other content, no key is one of an image."""
+    try:
+        with open(memory, 'rb') as file:
+            content = file.read()
+    except OSError:
+        return set()
+    return {content[start:start + KEY_BYTES] for start in range(0, len(content), KEY_BYTES)}
+
+
+def write_keys(memory, content):
+    """Replace a file of keys in one step; where that is not possible, the next start takes longer, and no more."""
+    temporary = f'{memory}.{os.getpid()}'
+    try:
+        os.makedirs(os.path.dirname(memory), exist_ok=True)
+        with open(temporary, 'wb') as file:
+            file.write(content)
+        os.replace(temporary, memory)
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.remove(temporary)
