@@ -4,8 +4,11 @@ import hashlib
 import os
 import stat
 
-import cv2
 import numpy as np
+
+os.environ.setdefault('OPENCV_LOG_LEVEL', 'OFF')  # read when cv2 is loaded; our errors say what is wrong with a file
+
+import cv2
 
 import formats
 from console import printable

@@ -167,7 +167,7 @@ def write_lists(folder, contents):
             os.replace(temporary[name], os.path.join(folder, name))
     finally:
         for path in temporary.values():
-            with contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(OSError):  # not there any more
                 os.remove(path)
 
 
