@@ -8,7 +8,7 @@ import sys
 import cv2
 import numpy as np
 import pytest
-from conftest import ROOT, write_list
+from conftest import ROOT, png_file, write_list
 
 import console
 import finetune
@@ -158,6 +158,34 @@ def test_bad_lines_are_named_before_anything_is_written(settings, lists, tmp_pat
                                     '--cache_dir', settings.cache_dir], capsys)
     assert status == 2 and f'{bad}:2: ' in shown and named in shown and shown.count('\n') == 1
     assert os.listdir(tmp_path) == []
+
+
+@pytest.fixture
+def broken_list(lists, tmp_path):
+    """A list of 5 whole images and 3 broken ones; what is wrong with short.png is only seen when it is decoded."""
+    (tmp_path / 'cut.png').write_bytes((lists / '0.png').read_bytes()[:200])
+    (tmp_path / 'short.png').write_bytes(png_file(60, 60))
+    return write_list(tmp_path / 'broken.txt', [f'{lists / str(n)}.png {n % 2}' for n in range(5)]
+                      + ['gone.png 0', 'cut.png 1', 'short.png 1'])
+
+
+@pytest.mark.parametrize('cache_features', ['on', 'off'])
+def test_broken_images_are_left_out_on_request(settings, broken_list, tmp_path, capsys, cache_features):
+    run_dir = tmp_path / 'runs' / 'run'
+    run_dir.parent.mkdir()
+    arguments = ['--train_file', broken_list, '--val_file', settings.val_file, '--run_dir', run_dir, '--num_epochs', 1,
+                 '--weights_path', settings.weights_path, '--train_layers', *FC_LAYERS,
+                 '--labels_file', os.path.join(os.path.dirname(settings.val_file), 'labels.txt'),
+                 '--cache_dir', tmp_path / 'cache', '--cache_features', cache_features]
+    status, _, shown = exit_status(arguments, capsys)
+    assert status == 2 and [line.split(': ')[-2:] for line in shown.splitlines()] == [
+        [f'{tmp_path}/gone.png', 'No such file or directory'], [f'{tmp_path}/cut.png', 'the PNG file is cut off']]
+    assert 'broken.txt:6: ' in shown and 'broken.txt:7: ' in shown and not run_dir.exists()
+    status, _, shown = exit_status([*arguments, '--skip_broken'], capsys)
+    assert status == 0 and 'skip_broken: 2 images' in shown and 'skip_broken: 1 images' in shown
+    assert all(name in shown for name in ('gone.png: No such file', 'cut.png: the PNG file is cut off', 'short.png: OpenCV'))
+    for file in os.listdir(run_dir / 'checkpoints'):
+        os.remove(run_dir / 'checkpoints' / file)
 
 
 def test_a_stray_label_does_not_make_a_giant_network(tmp_path, picture_folder, capsys):

@@ -1,12 +1,11 @@
 import io
 import os
 import struct
-import zlib
 
 import cv2
 import numpy as np
 import pytest
-from conftest import shared
+from conftest import png_file, shared
 from PIL import Image, ImageOps
 
 from formats import MAX_PIXELS, Header, read_header
@@ -155,14 +154,6 @@ def test_paths_with_blanks_and_other_letters(tmp_path):
         np.testing.assert_array_equal(loaded(tmp_path / name, CASES['PNG']), by_pillow(CASES['PNG']))
 
 
-def bomb(width, height):
-    """Return a valid PNG file with a header of this size and next to no data."""
-    def chunk(kind, data):
-        return struct.pack('>I', len(data)) + kind + data + struct.pack('>I', zlib.crc32(kind + data))
-    return (b'\x89PNG\r\n\x1a\n' + chunk(b'IHDR', struct.pack('>IIBBBBB', width, height, 8, 6, 0, 0, 0))
-            + chunk(b'IDAT', zlib.compress(bytes(1000))) + chunk(b'IEND', b''))
-
-
 def too_large(kind):
     """Return the start of a file of another kind with a header of 50000 x 50000 pixels."""
     side = struct.pack('<H', 50000)
@@ -175,7 +166,7 @@ def too_large(kind):
 
 @pytest.mark.parametrize('kind', ['PNG', 'JPEG', 'GIF', 'BMP', 'TIFF', 'WebP'])
 def test_too_many_pixels_are_refused_by_the_header(tmp_path, kind):
-    (tmp_path / 'a').write_bytes(bomb(50000, 50000) if kind == 'PNG' else too_large(kind))
+    (tmp_path / 'a').write_bytes(png_file(50000, 50000) if kind == 'PNG' else too_large(kind))
     for read in (load_image, check_image):
         with pytest.raises(ValueError, match=f'a: 50000 x 50000 pixels; from 1 to {MAX_PIXELS:,} are read'):
             read(str(tmp_path / 'a'))
@@ -184,7 +175,7 @@ def test_too_many_pixels_are_refused_by_the_header(tmp_path, kind):
 @pytest.mark.parametrize('make, reason', [
     (lambda path: None, 'No such file'), (lambda path: path.mkdir(), 'not a file'), (os.mkfifo, 'not a file'),
     (lambda path: path.write_text('text'), 'not a JPEG, PNG'), (lambda path: path.write_bytes(b''), 'the file is empty'),
-    (lambda path: path.write_bytes(bomb(0, 9)), '0 x 9 pixels'),
+    (lambda path: path.write_bytes(png_file(0, 9)), '0 x 9 pixels'),
     (lambda path: path.write_bytes(encoded(Image.new('F', (9, 9)), 'TIFF')), 'can not decode this TIFF')])
 def test_what_can_not_be_read_is_said_in_one_line(tmp_path, make, reason):
     make(tmp_path / 'a.jpg')
