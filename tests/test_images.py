@@ -107,6 +107,13 @@ def test_exif_orientation_is_applied(tmp_path, kind, orientation):
     np.testing.assert_allclose(loaded(tmp_path / 'a', content), by_pillow(content), atol=2)
 
 
+@pytest.mark.parametrize('data', [b'', b'Exif\0\0II*\0', b'II*\0\xff\xff\xff\x7f', bytes(20),
+                                  exif(3).tobytes().replace(b'\3\0\0\0', b'\x63\0\0\0')])
+def test_broken_exif_data_mean_upright(tmp_path, data):
+    content = encoded(photo(), 'PNG', exif=data or b'x')
+    np.testing.assert_array_equal(loaded(tmp_path / 'a', content), by_pillow(CASES['PNG']))
+
+
 def test_large_jpegs_are_turned_upright_too(tmp_path):
     content = encoded(photo(2000, 1500), 'JPEG', quality=95, exif=exif(6))
     expected = cv2.resize(by_pillow(content).astype(np.uint8), (227, 227), interpolation=cv2.INTER_AREA)
