@@ -173,7 +173,7 @@ def store_features(session, model, output, parts, folder, share, num_threads, pr
 
 
 def image_keys(image_list, mirrored, broken):
-    """Return the keys of a list's images, and if wanted those of the mirrored ones; None, and why in `broken`, if gone."""
+    """Return the keys of a list's images, and of the mirrored ones if wanted; None, and why in `broken`, if gone."""
     keys = []
     for flipped in (False, True)[:1 + mirrored]:
         keys.append([])

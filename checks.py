@@ -21,8 +21,8 @@ def image_key(path, flipped=False):
 def find_broken(image_lists, check, folder, num_threads=None, progress=lambda images, count: images):
     """Return {path: what is wrong} of the listed files that `check` refuses with a ValueError.
 
-    check: images.check_image or images.load_image. Files that passed are remembered in `folder`, and not looked at again
-    until they change. progress: wraps an iterable of a given length and shows how far it is.
+    check: images.check_image or images.load_image. Files that passed are remembered in `folder`, and not looked at
+    again until they change. progress: wraps an iterable of a given length and shows how far it is.
     """
     memory = os.path.join(folder, f'{check.__name__}-{decoder_key()}')
     whole, passed, broken = read_keys(memory), [], {}

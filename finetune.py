@@ -112,7 +112,7 @@ def finetune(settings):
 
 
 def read_lists(settings):
-    """Return the Data of the lists, once every listed file has been looked at; says what is left out, and what is odd."""
+    """Return the Data of the lists, once every listed file has been looked at; says what is left out, or odd."""
     def look(image_lists):
         return find_broken(image_lists, check_image, settings.cache_dir, settings.num_threads,
                            progress_bar('looking at images'))

@@ -22,9 +22,9 @@ class Header(NamedTuple):
 def read_header(file):
     """Return the Header of a file that is open for reading bytes.
 
-    JPEG, PNG and WebP files are whole then: all segments or chunks up to the last are there, those of PNG with the right
-    checksum. Of GIF, BMP and TIFF only decoding can tell. Raises ValueError for other content, for what is cut off, and
-    beyond MAX_PIXELS; reads no more than it needs.
+    JPEG, PNG and WebP files are whole then: all segments or chunks up to the last are there, those of PNG with the
+    right checksum. Of GIF, BMP and TIFF only decoding can tell. Raises ValueError for other content, for what is cut
+    off, and beyond MAX_PIXELS; reads no more than it needs.
     """
     size = file.seek(0, io.SEEK_END)
     if not 0 < size <= MAX_BYTES:
@@ -165,7 +165,7 @@ def tiff_tags(file):
 
 
 def exif_orientation(content):
-    """Return the orientation, 1 to 8, that EXIF data ask for; 1 where they do not, or are broken (EXIF 2.3, 4.6.4)."""
+    """Return the orientation, 1 to 8, in EXIF data; 1 where there is none, or they are broken (EXIF 2.3, 4.6.4)."""
     try:
         orientation = tiff_tags(io.BytesIO(content.removeprefix(b'Exif\0\0'))).get(274)
     except struct.error:

@@ -21,9 +21,9 @@ def load_image(path, scale_size=(227, 227), mean=IMAGENET_MEAN):
     """Return what the network sees of an image file: float32 [height, width, 3], BGR, 0..255 minus `mean`.
 
     By content, whatever the name: JPEG (also progressive, grayscale, CMYK), PNG, WebP, BMP, TIFF of 8 or 16 bits, the
-    first frame of a GIF. Turned upright as EXIF says, transparent pixels laid on white, 16 bits divided by 257. The whole
-    picture is scaled to scale_size = (width, height), by area if it shrinks, else linearly. Raises ValueError for a
-    file that is missing, no such picture, cut off, or of more than formats.MAX_PIXELS.
+    first frame of a GIF. Turned upright as EXIF says, laid on white by alpha (but for a single transparent gray), 16
+    bits divided by 257. The whole picture is scaled to scale_size = (width, height), by area if it shrinks, else
+    linearly. Raises ValueError for a file that is missing, no such picture, cut off, or beyond formats.MAX_PIXELS.
     """
     try:
         with open_file(path) as file:

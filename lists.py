@@ -50,7 +50,8 @@ def read_data(train_file, val_file, labels_file=None, num_classes=None, find_bro
     class_names = read_class_names(labels_file) if labels_file else None
     if class_names and num_classes not in (None, len(class_names)):
         raise ValueError(f'num_classes {num_classes}, but {labels_file} names {len(class_names)} classes')
-    (train, train_errors), (val, val_errors) = (parse_list(list_file, class_names) for list_file in (train_file, val_file))
+    train, train_errors = parse_list(train_file, class_names)
+    val, val_errors = parse_list(val_file, class_names)
     if not train.paths or not val.paths:
         raise_all(train_errors + val_errors)
     count = len(class_names) if class_names else num_classes or 1 + int(max(train.labels.max(), val.labels.max()))
@@ -67,9 +68,10 @@ def read_data(train_file, val_file, labels_file=None, num_classes=None, find_bro
 def read_list(list_file, class_names=None):
     """Return the ImageList of a file with an image a line: path, blanks or tab, label.
 
-    The label is what follows the last blank, or the last tab: a 0-based integer, or one of `class_names`. UTF-8 with or
-    without BOM, any line end; blank lines and lines that begin with '# ' are skipped; relative paths start at the list's
-    folder. Raises ValueError with every line that has no path, or a label that is neither; OSError for a missing file.
+    The label is what follows the last blank: a 0-based integer, or one of `class_names`; a name that holds blanks
+    follows a tab. UTF-8 with or without BOM, any line end; blank lines and lines that begin with '# ' are skipped;
+    relative paths start at the list's folder. Raises ValueError with every line that has no path, or a label that is
+    neither; OSError for a missing file.
     """
     image_list, errors = parse_list(list_file, class_names)
     raise_all(errors)
@@ -77,7 +79,7 @@ def read_list(list_file, class_names=None):
 
 
 def parse_list(list_file, class_names):
-    """Return the ImageList of the lines of a file that are right, and [(line, error)] of the others; see read_list."""
+    """Return the ImageList of a file's lines that are right, and [(line, error)] of the others; see read_list."""
     class_numbers = {name: number for number, name in enumerate(class_names or ())}
     folder = os.path.dirname(list_file)
     paths, labels, lines, errors = [], [], [], []
@@ -156,9 +158,9 @@ def check_labels(image_list, num_classes):
 
 def label_errors(image_list, num_classes):
     """Return [(line, error)] of every line whose label is not below `num_classes`."""
-    return [(image_list.lines[i], f'{image_list.file}:{image_list.lines[i]}: label {image_list.labels[i]}, but there are '
-             f'{num_classes} classes, 0 to {num_classes - 1}')
-            for i in np.flatnonzero(image_list.labels >= num_classes)]
+    file, labels, lines = image_list.file, image_list.labels, image_list.lines
+    return [(lines[i], f'{file}:{lines[i]}: label {labels[i]}, but there are {num_classes} classes, 0 to {num_classes - 1}')
+            for i in np.flatnonzero(labels >= num_classes)]
 
 
 def broken_lines(image_lists, broken):
@@ -174,7 +176,7 @@ def without(data, broken):
         kept = [i for i, path in enumerate(part.paths) if path not in broken]
         if not kept:
             raise ValueError(f'{part.file}: no image is left, all are broken')
-        lists.append(part._replace(paths=[part.paths[i] for i in kept], labels=part.labels[kept], lines=part.lines[kept]))
+        lists.append(ImageList(part.file, [part.paths[i] for i in kept], part.labels[kept], part.lines[kept]))
     return data._replace(train=lists[0], val=lists[1])
 
 
@@ -193,5 +195,5 @@ def list_warnings(data):
             warnings.append(f'{len(missing)} of {len(data.class_names)} classes have no image in {part.file}: '
                             f'{", ".join(missing[:SHOWN_ERRORS])}{more}')
     if any(name.isdigit() and name != str(number) for number, name in enumerate(data.class_names)):
-        warnings.append('some classes have numbers as names; a number in a list is read as the position of a class, from 0')
+        warnings.append('some classes have numbers as names; a number in a list means the position of a class, from 0')
     return warnings

@@ -75,7 +75,8 @@ def look(files, notes):
     """Return those of [Image] that are whole images, under a progress bar; adds the others to `notes`."""
     images = []
     results = load_ahead([file.path for file in files], None, 64, check_image)
-    for file, error in tqdm(zip(files, results), 'looking at images', len(files), unit=' files', disable=None, leave=False):
+    pairs = tqdm(zip(files, results), 'looking at images', len(files), unit=' images', disable=None, leave=False)
+    for file, error in pairs:
         if isinstance(error, ValueError):
             fault = str(error).removeprefix(f'{printable(file.path)}: ')
             notes[f'files are left out: {fault}'].append(file.name)
@@ -95,9 +96,9 @@ def draw(name, seed):
 def split(images, share, seed):
     """Return (training images, validation images).
 
-    Each image of a class folder outside train/ and val/ is drawn by itself, so that it stays on its side when others are
-    added or removed; the share of a class is then about `share`. A class of 2 or more images has one on each side: only
-    there, where all fell on one side, the one nearest to the border is taken over, and may go back when others come.
+    Where FOLDER does not say the side, each image is drawn by itself, so that it stays on its side when others are
+    added or removed; the share of each class is then about `share`. A class of 2 or more images has one on each side:
+    where all fell on one side, the one nearest to the border changes over, and may go back when others come.
     """
     classes = defaultdict(list)
     for image in images:
@@ -121,7 +122,8 @@ def note_oddities(train, val, class_names, notes):
     for name in sorted(class_names):
         total = sum(count[name] for count in counts.values())
         if total < 2:
-            notes['classes have a single image' if total else 'class folders hold no image and are left out'].append(name)
+            fault = 'classes have a single image' if total else 'class folders hold no image and are left out'
+            notes[fault].append(name)
         for side, count in counts.items():
             if total and not count[name]:
                 notes[f'classes have no image in {side}.txt'].append(name)
@@ -176,14 +178,14 @@ def main(arguments):
     options = parse_arguments(arguments)
     there = [name for name in LISTS if os.path.lexists(os.path.join(options.output, name))]
     if there and not options.force:
-        raise ValueError(f'{", ".join(there)} in {options.output} would be replaced: add --force, or --output FOLDER to '
-                         'write elsewhere')
+        raise ValueError(f'{", ".join(there)} in {options.output} would be replaced: add --force, or write elsewhere '
+                         'with --output FOLDER')
     notes = defaultdict(list)
     files, folders = find_files(options.folder, notes)
     images = look(files, notes)
     class_names = class_order({image.class_name for image in images})
     if len(class_names) < 2 or any(name != name.strip() or not name.isprintable() for name in class_names):
-        raise ValueError(f'{options.folder} should hold two or more class folders with images, whose names can be printed; '
+        raise ValueError(f'{options.folder} should hold two or more class folders with images, and printable names; '
                          f'found: {", ".join(map(ascii, class_names)) or "none"}')
     train, val = split(images, options.val, options.seed)
     note_oddities(train, val, folders, notes)
@@ -191,7 +193,8 @@ def main(arguments):
     write_lists(options.output, dict(zip(LISTS, [*lists, class_names])))
     for note, names in notes.items():
         if names:
-            print(f'{len(names):,} {note}: {", ".join(map(printable, names[:SHOWN]))}{", ..." * (len(names) > SHOWN)}')
+            more = ', ...' if len(names) > SHOWN else ''
+            print(f'{len(names):,} {note}: {", ".join(map(printable, names[:SHOWN]))}{more}')
     print(f'{len(class_names)} classes, {len(train):,} images in train.txt, {len(val):,} in val.txt')
     return 0
 

@@ -98,7 +98,8 @@ def test_map_ahead_keeps_order_and_stays_within_its_bound():
 
 def test_memory_does_not_grow_with_the_list(tmp_path, picture_folder):
     code = ('import resource, sys\nfrom checks import find_broken\nfrom datagenerator import *\n'
-            'image_list = read_list(sys.argv[1])\nfind_broken([image_list], load_image, sys.argv[2])\ndata = ImageDataGenerator(image_list, True, True, seed=0)\n'
+            'image_list = read_list(sys.argv[1])\nfind_broken([image_list], load_image, sys.argv[2])\n'
+            'data = ImageDataGenerator(image_list, True, True, seed=0)\n'
             'for _ in range(6): data.next_batch(128)\n'
             'print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)')
     peaks = []
