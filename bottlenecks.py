@@ -2,27 +2,79 @@
 
 import hashlib
 import os
-import shutil
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-import cv2
 import numpy as np
-from filelock import FileLock, Timeout
 
 import alexnet
-import images
-from alexnet import LAYERS, tf
-from console import printable
-from datagenerator import load_ahead, map_ahead
-from lists import first_places, raise_all
+from alexnet import IMAGE_SIZE, LAYERS, tf
+from checks import KEY_BYTES, find_broken, image_key, print_skipped
+from console import progress_bar
+from datagenerator import ImageDataGenerator, load_ahead, map_ahead
+from feature_store import FeatureStore, NoRoom
+from images import decoder_key, describe, load_image
+from lists import BrokenImages, without
 
 FED_AT = {'fc6': 'pool5', 'fc7': 'fc6', 'fc8': 'fc7'}  # first trained layer: the output that it sees
-KEY_BYTES = 16
 IMAGES_A_RUN = 128     # images that go through the frozen layers at once
-ROWS_A_COMMIT = 256   # rows after which what is stored so far is made to last
-SPARE_BYTES = 1 << 30  # left free on the disk
+
+
+def prepare_batches(settings, session, model, data, trained):
+    """Return [(tensor to feed, batches for it)] for training and for validation, once all listed images are known to be good.
+
+    Where the frozen layers' output is stored, it is what is fed. Raises BrokenImages naming list and line of every image
+    that is missing or can't be read; skip_broken leaves these out.
+    """
+    try:
+        return make_batches(settings, session, model, data, trained)
+    except BrokenImages as error:
+        if not settings.skip_broken:
+            raise
+        print_skipped(error.broken)
+        return make_batches(settings, session, model, without(data, error.broken), trained)
+
+
+def make_batches(settings, session, model, data, trained):
+    """Do what prepare_batches does, but stop at broken images."""
+    options = {'nb_classes': len(data.class_names), 'scale_size': scale_size(settings),
+               'crop_size': (IMAGE_SIZE, IMAGE_SIZE), 'seed': settings.seed, 'num_threads': settings.num_threads}
+    generators = [ImageDataGenerator(data.train, settings.horizontal_flip, True, random_crop=settings.random_crop,
+                                     **options), ImageDataGenerator(data.val, **options)]
+    output = feature_output(trained)
+    stored, reason = store(settings, session, model, output, generators)
+    if reason and settings.cache_features == 'on':
+        raise ValueError(f'cache_features is on, but {reason}')
+    plain = generators[:len(generators) - len(stored)]
+    if plain:
+        print(f'what the frozen layers compute {"of the training images " if stored else ""}is not stored: {reason}')
+        lists = [generator.image_list for generator in plain]
+        broken = find_broken(lists, load_image, settings.cache_dir, settings.num_threads, progress_bar('checking images'))
+        if broken:
+            raise BrokenImages(lists, broken)
+    return [(model.x, batches) for batches in plain] + [(model.outputs[output], batches) for batches in stored]
+
+
+def store(settings, session, model, output, generators):
+    """Return (StoredBatches of those of the generators whose features can be stored, the last ones, why not of all)."""
+    if settings.cache_features == 'off':
+        return [], 'cache_features is off'
+    if not output:
+        return [], 'a convolution is trained, and only the input of fc6, fc7 or fc8 is stored'
+    folder = os.path.join(settings.cache_dir, network_key(session, model, output, settings.precision, scale_size(settings)))
+    share = 1 if settings.cache_features == 'on' else 0.5
+    fixed = [generator for generator in generators if not generator.random_crop]
+    try:
+        stored = store_batches(session, model, output, fixed, folder, share, settings.num_threads,
+                               progress_bar(f'computing {output}'))
+    except NoRoom as error:
+        return [], str(error)
+    return stored, 'random_crop cuts other pixels in each epoch' if len(fixed) < len(generators) else None
+
+
+def scale_size(settings):
+    """Return (width, height) that images are scaled to before the network's 227x227 are cut out of them."""
+    return (256, 256) if settings.random_crop else (IMAGE_SIZE, IMAGE_SIZE)
 
 
 def feature_output(trained):
@@ -33,93 +85,14 @@ def feature_output(trained):
 def network_key(session, model, output, precision, scale_size):
     """Return text that differs whenever `output` could: for other weights, preprocessing, precision or libraries."""
     digest = hashlib.blake2b(digest_size=KEY_BYTES)
-    for module in (images, alexnet):  # an edit of how a file is read, or of the network, is another network
-        with open(module.__file__, 'rb') as file:
-            digest.update(file.read())
-    digest.update(f'{precision} {scale_size} {tf.__version__} {cv2.__version__}'.encode())
+    with open(alexnet.__file__, 'rb') as code:  # an edit of the network, or of how a file is read, is another network
+        digest.update(code.read())
+    digest.update(f'{precision} {scale_size} {tf.__version__} {decoder_key()}'.encode())
     computed = LAYERS[:5] if output == 'pool5' else LAYERS[:LAYERS.index(output) + 1]
     for values in session.run([model.variables[layer] for layer in computed]):
         for value in values:
             digest.update(np.ascontiguousarray(value))
     return f'{output}-{digest.hexdigest()}'
-
-
-def image_key(path, flipped):
-    """Return 16 bytes that differ for another file, a changed file, and the mirrored image; OSError if it is gone."""
-    state = os.stat(path)
-    # The time of the last change of the inode, which `touch` can't set back, sees even a careful replacement.
-    identity = f'{os.path.abspath(path)}\0{state.st_size}\0{state.st_mtime_ns}\0{state.st_ctime_ns}\0{flipped}'
-    return hashlib.blake2b(identity.encode('utf-8', 'surrogateescape'), digest_size=KEY_BYTES).digest()
-
-
-class NoRoom(ValueError):
-    """The disk has no room for the features."""
-
-
-class FeatureStore:
-    """A folder with `features`, float32 rows of `width` values, and `keys`, 16 bytes for the image of each row.
-
-    Both files only grow. Rows are written and flushed to the disk before their keys, so what a killed process leaves
-    half-done is a row without a key, or a part of one, and the next process cuts it off. Use it as a context manager:
-    one process at a time has the folder open, others wait until it ends.
-    """
-
-    def __init__(self, folder, width):
-        os.makedirs(folder, exist_ok=True)
-        self.folder, self.width = folder, width
-        self.lock = FileLock(os.path.join(folder, 'lock'))
-
-    def __enter__(self):
-        try:
-            self.lock.acquire(timeout=1)
-        except Timeout:
-            print(f'{self.folder} is in use by another process: waiting for it to end', file=sys.stderr)
-            self.lock.acquire()
-        self.features, self.keys = (open(os.path.join(self.folder, name), 'a+b') for name in ('features', 'keys'))
-        self.count = min(self.keys.tell() // KEY_BYTES, self.features.tell() // (4 * self.width))
-        self.features.truncate(self.count * 4 * self.width)
-        self.keys.truncate(self.count * KEY_BYTES)
-        self.keys.seek(0)
-        content = self.keys.read()
-        self.rows = {content[row * KEY_BYTES:(row + 1) * KEY_BYTES]: row for row in range(self.count)}
-        self.pending = []
-        return self
-
-    def __exit__(self, kind, error, trace):
-        with self.lock, self.keys, self.features:  # closed and released in this order's reverse, whatever happens
-            self.lock.release()
-            if not (kind and issubclass(kind, OSError)):  # a full disk stays full
-                self.commit()
-
-    def append(self, keys, features):
-        """Store the rows of some images: as many keys, and float32 [n, width]."""
-        self.features.write(features)
-        self.pending += keys
-        if len(self.pending) >= ROWS_A_COMMIT:
-            self.commit()
-
-    def commit(self):
-        """Make the appended rows last, then their keys."""
-        for file, content in ((self.features, b''), (self.keys, b''.join(self.pending))):
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        self.rows.update({key: self.count + n for n, key in enumerate(self.pending)})
-        self.count += len(self.pending)
-        self.pending = []
-
-    def check_room(self, count, share):
-        """Raise NoRoom if `count` more rows do not fit into this share of the free disk space."""
-        if not count:
-            return
-        needed, free = count * (4 * self.width + KEY_BYTES), shutil.disk_usage(self.folder).free
-        if needed > (free - SPARE_BYTES) * share:
-            raise NoRoom(f'{count:,} features need {needed / 1e9:.1f} GB in {self.folder}, where {free / 1e9:.1f} '
-                         'GB are free: make room, set cache_dir to another disk, or cache_features to off')
-
-    def read(self):
-        """Return all rows, float32 [n, width], mapped from the disk, not read."""
-        return np.memmap(os.path.join(self.folder, 'features'), np.float32, 'r', shape=(self.count, self.width))
 
 
 class StoredBatches:
@@ -163,30 +136,29 @@ def store_features(session, model, output, parts, load_image, folder, share, num
 
     parts: pairs (ImageList, whether mirrored images are wanted too). load_image: path -> what the network sees. share: of the free disk space that may be used.
     progress: wraps an iterable and shows how far it is. Returns (array, [rows of each part]) as StoredBatches takes
-    them, and the number of features computed. Raises ValueError naming list and line of every missing image, or else of
-    every unreadable one; NoRoom, a ValueError, before it computes; OSError if the disk is full all the same.
+    them, and the number of features computed. Raises BrokenImages naming every missing or unreadable image, after
+    storing the others; NoRoom, a ValueError, before it computes; OSError if the disk is full all the same.
     """
     shape = model.outputs[output].shape.as_list()[1:]
-    places = first_places([image_list for image_list, _ in parts])
     with FeatureStore(folder, int(np.prod(shape))) as store:
-        errors = []
-        keys = [image_keys(image_list, mirrored, places, errors) for image_list, mirrored in parts]
-        raise_all(list(dict.fromkeys(errors)))
-        missing = {}
+        broken, missing = {}, {}
+        keys = [image_keys(image_list, mirrored, broken) for image_list, mirrored in parts]
         for (image_list, _), part_keys in zip(parts, keys):
             for flipped, row_keys in enumerate(part_keys):
                 for path, key in zip(image_list.paths, row_keys):
-                    if key not in store.rows:
+                    if key and key not in store.rows:
                         missing.setdefault(path, {})[key] = bool(flipped)
         before, count = store.count, sum(len(wanted) for wanted in missing.values())
         store.check_room(count, share)
-        compute_features(session, model, output, missing, load_image, store, places, num_threads, progress)
+        broken.update(compute_features(session, model, output, missing, load_image, store, num_threads, progress))
+        if broken:
+            raise BrokenImages([image_list for image_list, _ in parts], broken)
         rows = [np.array([[store.rows[key] for key in row_keys] for row_keys in part_keys]) for part_keys in keys]
         return store.read().reshape(-1, *shape), rows, store.count - before
 
 
-def image_keys(image_list, mirrored, places, errors):
-    """Return the keys of a list's images, and if wanted those of the mirrored ones; adds missing files to `errors`."""
+def image_keys(image_list, mirrored, broken):
+    """Return the keys of a list's images, and of the mirrored ones if wanted; None, and why in `broken`, if gone."""
     keys = []
     for flipped in (False, True)[:1 + mirrored]:
         keys.append([])
@@ -194,13 +166,17 @@ def image_keys(image_list, mirrored, places, errors):
             try:
                 keys[-1].append(image_key(path, flipped))
             except (OSError, ValueError) as error:
-                errors.append(f'{places[path]}: {printable(path)}: {getattr(error, "strerror", error)}')
+                broken[path] = describe(path, error)
+                keys[-1].append(None)
     return keys
 
 
-def compute_features(session, model, output, missing, load_image, store, places, num_threads, progress):
-    """Store `output` for the images of `missing`, {path: {key: mirrored}}; decodes while the network computes."""
-    errors, keys, pixels = [], [], []
+def compute_features(session, model, output, missing, load_image, store, num_threads, progress):
+    """Store `output` for the images of `missing`, {path: {key: mirrored}}; decodes while the network computes.
+
+    Returns {path: what is wrong} of those that can't be read.
+    """
+    broken, keys, pixels = {}, [], []
 
     def run():
         features = session.run(model.outputs[output], {model.x: np.stack(pixels)})
@@ -209,7 +185,7 @@ def compute_features(session, model, output, missing, load_image, store, places,
         pixels.clear()
     for path, image in progress(zip(missing, load_ahead(missing, num_threads, 2 * IMAGES_A_RUN, load_image)), len(missing)):
         if isinstance(image, ValueError):
-            errors.append(f'{places[path]}: {image}')
+            broken[path] = str(image)
             continue
         for key, mirrored in missing[path].items():
             keys.append(key)
@@ -219,4 +195,4 @@ def compute_features(session, model, output, missing, load_image, store, places,
     if pixels:
         run()
     store.commit()
-    raise_all(errors)
+    return broken

@@ -9,6 +9,8 @@ import sys
 import tempfile
 import typing
 
+from tqdm import tqdm
+
 # What TensorFlow's libraries write before their own log level applies; nothing here is an error of the run.
 CHATTER = re.compile(rb'I0000 |WARNING: All log messages before absl|E0000 .*failed call to cuInit|'
                      rb'.*Unable to register cu(FFT|DNN|BLAS) factory')
@@ -67,6 +69,11 @@ def argument_options(field):
 def printable(text, limit=1000):
     """Return text from a file fit for the screen: no control characters, not endless."""
     return ascii(text[:limit])[1:-1] if not text.isprintable() else text[:limit]
+
+
+def progress_bar(title):
+    """Return a function (iterable, length) that iterates under a bar with this title, if standard error is a screen."""
+    return lambda images, count: tqdm(images, title, count, unit=' images', disable=None, leave=False)
 
 
 def run_command(main, arguments=None):

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from images import IMAGENET_MEAN, load_image
-from lists import ImageList, check_labels, first_places, raise_all, read_list
+from lists import ImageList, check_labels, read_list
 
 
 class ImageDataGenerator:
@@ -112,22 +112,15 @@ class ImageDataGenerator:
             yield self.next_batch(batch_size)
 
 
-def check_images(image_lists, num_threads=None, progress=lambda images, count: images):
-    """Decode every listed file once; raises ValueError naming list and line of each that can't be read."""
-    places = first_places(image_lists)
-    images = progress(load_ahead(places, num_threads, ahead=64), len(places))
-    raise_all([f'{place}: {image}' for place, image in zip(places.values(), images) if isinstance(image, ValueError)])
-
-
-def load_ahead(paths, num_threads, ahead, load_image=load_image):
-    """Yield load_image of each path, or the ValueError it raised, decoded in threads at most `ahead` images early."""
-    def load(path):
+def load_ahead(paths, num_threads, ahead, load=load_image):
+    """Yield load(path) of each path, or the ValueError it raised, computed in threads at most `ahead` paths early."""
+    def attempt(path):
         try:
-            return load_image(path)
+            return load(path)
         except ValueError as error:
             return error
     with ThreadPoolExecutor(num_threads or os.cpu_count()) as pool:
-        yield from map_ahead(load, paths, pool, ahead)
+        yield from map_ahead(attempt, paths, pool, ahead)
 
 
 def map_ahead(function, items, pool, ahead):

@@ -10,12 +10,11 @@ from typing import Literal
 import numpy as np
 from tqdm import tqdm
 
-from alexnet import IMAGE_SIZE, LAYERS
-from bottlenecks import NoRoom, feature_output, network_key, store_batches
+from alexnet import LAYERS
+from bottlenecks import prepare_batches, scale_size
+from checks import read_lists
 from console import parse_settings, quiet_startup, run_command, setting
-from datagenerator import ImageDataGenerator, check_images
 from images import IMAGENET_MEAN
-from lists import read_data
 from optimization import build_network
 from reports import RunLog, epoch_line, layer_table
 from runs import Checkpoints, check_run_dir, make_run_folder
@@ -34,6 +33,7 @@ class Settings:
     val_file: str = setting('val.txt', 'list of validation images')
     labels_file: str | None = setting(None, 'class names, one a line; None: labels.txt beside train_file, if there')
     num_classes: int | None = setting(None, 'number of classes, 2 or more; None: from labels_file or the lists')
+    skip_broken: bool = setting(False, 'leave out images that are missing or broken, instead of stopping')
 
     # The network
     weights_path: str = setting('auto', 'a .npy file; auto: bvlc_alexnet.npy, downloaded if need be; none: no file')
@@ -83,7 +83,7 @@ def finetune(settings):
     """
     check_settings(settings)
     check_run_dir(settings.run_dir)
-    data = read_data(settings.train_file, settings.val_file, settings.labels_file, settings.num_classes)
+    data = read_lists(settings)
     weights_path = find_weights(settings.weights_path, os.path.dirname(os.path.abspath(__file__)))
     trained, skipped = choose_layers(settings, weights_path)
     warning = NO_WEIGHTS if weights_path is None and settings.weights_path == 'auto' else None
@@ -99,7 +99,7 @@ def finetune(settings):
         with open_session(settings) as session:
             initialize(session, graph, network.model)
             print('\n'.join(layer_table(network.model, trained, set(LAYERS) - set(skipped))))
-            sources = prepare_batches(settings, session, network, data, trained)
+            sources = prepare_batches(settings, session, network.model, data, trained)
             run_dir = make_run_folder(settings.run_dir, effective_settings(
                 settings, data, weights_path, trained, skipped), data.class_names)
             checkpoints.begin(session, run_dir)
@@ -170,59 +170,6 @@ def effective_settings(settings, data, weights_path, trained, skipped):
     return {**dataclasses.asdict(settings), 'num_classes': len(data.class_names), 'weights_path': weights_path or 'none',
             'train_layers': trained, 'skip_layers': skipped, 'image_mean': IMAGENET_MEAN.tolist(),
             'scale_size': scale_size(settings)}
-
-
-def scale_size(settings):
-    """Return (width, height) that images are scaled to before the network's 227x227 are cut out of them."""
-    return (256, 256) if settings.random_crop else (IMAGE_SIZE, IMAGE_SIZE)
-
-
-def prepare_batches(settings, session, network, data, trained):
-    """Return (tensor to feed, batches for it) for training and for validation, once every listed image is known to be good.
-
-    Where the frozen layers' output is stored, it is what is fed. Raises ValueError naming list and line of every image
-    that is missing or can't be read.
-    """
-    options = {'nb_classes': len(data.class_names), 'scale_size': scale_size(settings),
-               'crop_size': (IMAGE_SIZE, IMAGE_SIZE), 'seed': settings.seed, 'num_threads': settings.num_threads}
-    generators = [ImageDataGenerator(data.train, settings.horizontal_flip, True, random_crop=settings.random_crop,
-                                     **options), ImageDataGenerator(data.val, **options)]
-    stored, reason = store(settings, session, network.model, generators, trained)
-    if reason and settings.cache_features == 'on':
-        raise ValueError(f'cache_features is on, but {reason}')
-    plain = generators[:len(generators) - len(stored)]
-    if plain:
-        which = 'of the training images ' if stored else ''
-        print(f'what the frozen layers compute {which}is not stored: {reason}')
-        check_images([generator.image_list for generator in plain], settings.num_threads, progress_bar('checking images'))
-    output = feature_output(trained)
-    return [(network.model.x, data) for data in plain] + [(network.model.outputs[output], data) for data in stored]
-
-
-def store(settings, session, model, generators, trained):
-    """Return the StoredBatches of those generators, counted from the last, whose features can be stored, and why not all.
-
-    The reason is None if it is all of them.
-    """
-    output = feature_output(trained)
-    if settings.cache_features == 'off':
-        return [], 'cache_features is off'
-    if not output:
-        return [], f'{trained[0]} is trained, and only the input of fc6, fc7 or fc8 is stored'
-    folder = os.path.join(settings.cache_dir, network_key(session, model, output, settings.precision, scale_size(settings)))
-    share = 1 if settings.cache_features == 'on' else 0.5
-    fixed = [generator for generator in generators if not generator.random_crop]
-    try:
-        stored = store_batches(session, model, output, fixed, folder, share, settings.num_threads,
-                               progress_bar(f'computing {output}'))
-    except NoRoom as error:
-        return [], str(error)
-    return stored, 'random_crop cuts other pixels in each epoch' if len(fixed) < len(generators) else None
-
-
-def progress_bar(title):
-    """Return a function (iterable, length) that iterates under a bar with this title, if standard error is a screen."""
-    return lambda images, count: tqdm(images, title, count, unit=' images', disable=None, leave=False)
 
 
 def train(settings, session, network, sources, run_dir, checkpoints):

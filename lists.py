@@ -1,6 +1,7 @@
 """Reads lists of images and names of classes, and names what is wrong with them by file and line."""
 
 import os
+from collections import Counter
 from typing import NamedTuple
 
 import numpy as np
@@ -27,54 +28,86 @@ class Data(NamedTuple):
     class_names: list
 
 
-def read_data(train_file, val_file, labels_file=None, num_classes=None):
-    """Return the Data of two list files.
+class BrokenImages(ValueError):
+    """Listed files that are no whole pictures; `broken` is {path: what is wrong}."""
+
+    def __init__(self, image_lists, broken):
+        super().__init__(joined(broken_lines(image_lists, broken)))
+        self.broken = broken
+
+
+def read_data(train_file, val_file, labels_file=None, num_classes=None, find_broken=lambda image_lists: {},
+              skip_broken=False):
+    """Return the Data of two list files, and {path: what is wrong} of the broken images left out of it.
 
     labels_file: class names; None takes labels.txt in the folder of train_file, if it is there. num_classes: how many
-    there are if no file names them; None takes the largest label of both lists. Raises ValueError naming all lines that
-    are wrong, OSError for a missing file.
+    there are if no file names them; None takes the largest label of both lists. find_broken: function of the lists that
+    returns {path: what is wrong} of the files that are no whole pictures. Raises ValueError naming all lines that are
+    wrong, of broken files too unless skip_broken is true; OSError for a missing list.
     """
     beside = os.path.join(os.path.dirname(train_file), 'labels.txt')
     labels_file = beside if labels_file is None and os.path.isfile(beside) else labels_file
     class_names = read_class_names(labels_file) if labels_file else None
-    lists = [read_list(list_file, class_names) for list_file in (train_file, val_file)]
     if class_names and num_classes not in (None, len(class_names)):
         raise ValueError(f'num_classes {num_classes}, but {labels_file} names {len(class_names)} classes')
-    count = len(class_names) if class_names else num_classes or 1 + max(int(part.labels.max()) for part in lists)
-    if count < 2 or not (class_names or num_classes) and count > len(lists[0].paths):
-        raise ValueError(f'the labels mean {count} classes for {len(lists[0].paths)} training images: look for a wrong '
+    train, train_errors = parse_list(train_file, class_names)
+    val, val_errors = parse_list(val_file, class_names)
+    if not train.paths or not val.paths:
+        raise_all(train_errors + val_errors)
+    count = len(class_names) if class_names else num_classes or 1 + int(max(train.labels.max(), val.labels.max()))
+    if count < 2 or not (class_names or num_classes) and count > len(train.paths):
+        raise ValueError(f'the labels mean {count} classes for {len(train.paths)} training images: look for a wrong '
                          f'label in {train_file} and {val_file}, or set num_classes')
-    for image_list in lists:
-        check_labels(image_list, count)
-    return Data(*lists, class_names or [str(number) for number in range(count)])
+    broken = find_broken([train, val])
+    shown = {} if skip_broken else broken
+    raise_all(sorted(train_errors + label_errors(train, count) + broken_lines([train], shown))
+              + sorted(val_errors + label_errors(val, count) + broken_lines([val], shown)))
+    return without(Data(train, val, class_names or [str(number) for number in range(count)]), broken), broken
 
 
 def read_list(list_file, class_names=None):
     """Return the ImageList of a file with an image a line: path, blanks or tab, label.
 
-    The label is what follows the last blank: a 0-based integer, or one of `class_names`. UTF-8 with or without BOM,
-    any line end; blank lines and lines that begin with '# ' are skipped; relative paths start at the list's folder.
-    Raises ValueError with every line that has no path, or a label that is neither; OSError for a missing file.
+    The label is what follows the last blank: a 0-based integer, or one of `class_names`; a name that holds blanks
+    follows a tab. UTF-8 with or without BOM, any line end; blank lines and lines that begin with '# ' are skipped;
+    relative paths start at the list's folder. Raises ValueError with every line that has no path, or a label that is
+    neither; OSError for a missing file.
     """
+    image_list, errors = parse_list(list_file, class_names)
+    raise_all(errors)
+    return image_list
+
+
+def parse_list(list_file, class_names):
+    """Return the ImageList of a file's lines that are right, and [(line, error)] of the others; see read_list."""
     class_numbers = {name: number for number, name in enumerate(class_names or ())}
     folder = os.path.dirname(list_file)
     paths, labels, lines, errors = [], [], [], []
     with open(list_file, encoding='utf-8-sig', errors='surrogateescape') as file:
         for number, line in enumerate(file, 1):
-            parts = line.rsplit(maxsplit=1)
+            if number == 1 and line[:2] in ('\udcff\udcfe', '\udcfe\udcff'):
+                raise ValueError(f'{list_file} is UTF-16 text; save it as UTF-8')
+            parts = split_line(line, class_numbers)
             if not parts or line.startswith('# '):
                 continue
             label = read_label(parts[1], class_numbers) if len(parts) == 2 else None
             if label is None:
-                errors.append(f'{list_file}:{number}: {describe_bad_line(parts, class_names)}')
+                errors.append((number, f'{list_file}:{number}: {describe_bad_line(parts, class_names)}'))
                 continue
             paths.append(os.path.join(folder, parts[0].strip()))
             labels.append(label)
             lines.append(number)
     if not paths and not errors:
-        errors.append(f'{list_file}: no image is listed; a line is a path, a blank and a label')
-    raise_all(errors)
-    return ImageList(list_file, paths, np.array(labels, np.int32), np.array(lines, np.int32))
+        errors.append((0, f'{list_file}: no image is listed; a line is a path, a blank and a label'))
+    return ImageList(list_file, paths, np.array(labels, np.int32), np.array(lines, np.int32)), errors
+
+
+def split_line(line, class_numbers):
+    """Return [path, label] of a line; only one of them, or none, if that is all there is."""
+    parts = line.strip().rsplit('\t', 1)
+    if len(parts) == 2 and parts[1] in class_numbers:  # a name that may hold blanks
+        return parts
+    return line.rsplit(maxsplit=1)
 
 
 def read_label(text, class_numbers):
@@ -92,23 +125,27 @@ def describe_bad_line(parts, class_names):
     return f'label "{printable(parts[1])}" is not {known}'
 
 
+def joined(errors):
+    """Return the first of [(line, error)] and the count of all as one text."""
+    texts = [text for _, text in errors[:SHOWN_ERRORS]]
+    return '\n'.join(texts + [f'... {len(errors)} such lines in all'] * (len(errors) > SHOWN_ERRORS))
+
+
 def raise_all(errors):
-    """Raise one ValueError with the first errors and the count of all; do nothing if there are none."""
-    if len(errors) > SHOWN_ERRORS:
-        errors = errors[:SHOWN_ERRORS] + [f'... {len(errors)} such lines in all']
+    """Raise one ValueError with the first of [(line, error)] and the count of all; do nothing if there are none."""
     if errors:
-        raise ValueError('\n'.join(errors))
+        raise ValueError(joined(errors))
 
 
 def read_class_names(labels_file):
-    """Return the class names of a file with one a line, in the order of their numbers; raises ValueError if empty."""
+    """Return the class names of a file with one a line, in the order of their numbers; raises ValueError if wrong."""
     with open(labels_file, encoding='utf-8-sig', errors='surrogateescape') as file:
         names = [line.strip() for line in file]
-    raise_all([f'{labels_file}:{number}: the name is not UTF-8 text' for number, name in enumerate(names, 1)
-               if not name.isprintable()])
     while names and not names[-1]:
         names.pop()
-    repeated = sorted({name for name in names if names.count(name) > 1})
+    raise_all([(number, f'{labels_file}:{number}: ' + ('the name is not UTF-8 text' if name else 'no name'))
+               for number, name in enumerate(names, 1) if not (name and name.isprintable())])
+    repeated = sorted(name for name, count in Counter(names).items() if count > 1)
     if not names or repeated:
         raise ValueError(f'{labels_file}: ' + (f'{", ".join(repeated)} more than once' if names else 'no class name'))
     return names
@@ -116,15 +153,47 @@ def read_class_names(labels_file):
 
 def check_labels(image_list, num_classes):
     """Raise ValueError naming every line whose label is not below `num_classes`."""
-    wrong = np.flatnonzero(image_list.labels >= num_classes)
-    raise_all([f'{image_list.file}:{image_list.lines[i]}: label {image_list.labels[i]}, but there are {num_classes} '
-               f'classes, 0 to {num_classes - 1}' for i in wrong])
+    raise_all(label_errors(image_list, num_classes))
 
 
-def first_places(image_lists):
-    """Return {path: 'list:line'} of the first line that names each file."""
-    places = {}
-    for image_list in image_lists:
-        for path, line in zip(image_list.paths, image_list.lines):
-            places.setdefault(path, f'{image_list.file}:{line}')
-    return places
+def label_errors(image_list, num_classes):
+    """Return [(line, error)] of every line whose label is not below `num_classes`."""
+    file, labels, lines = image_list.file, image_list.labels, image_list.lines
+    return [(lines[i], f'{file}:{lines[i]}: label {labels[i]}, but there are {num_classes} classes, 0 to {num_classes - 1}')
+            for i in np.flatnonzero(labels >= num_classes)]
+
+
+def broken_lines(image_lists, broken):
+    """Return [(line, error)] of every line with a file of `broken`, {path: what is wrong}."""
+    return [(line, f'{part.file}:{line}: {broken[path]}') for part in image_lists
+            for path, line in zip(part.paths, part.lines) if path in broken] if broken else []
+
+
+def without(data, broken):
+    """Return the Data without the lines of `broken` files; ValueError if nothing is left of a list."""
+    lists = []
+    for part in (data.train, data.val):
+        kept = [i for i, path in enumerate(part.paths) if path not in broken]
+        if not kept:
+            raise ValueError(f'{part.file}: no image is left, all are broken')
+        lists.append(ImageList(part.file, [part.paths[i] for i in kept], part.labels[kept], part.lines[kept]))
+    return data._replace(train=lists[0], val=lists[1])
+
+
+def list_warnings(data):
+    """Return lines about what is legal in lists, but may not be meant."""
+    warnings = []
+    absolute = {os.path.abspath(path) for path in data.train.paths}
+    shared = [line for path, line in zip(data.val.paths, data.val.lines) if os.path.abspath(path) in absolute]
+    if shared:
+        warnings.append(f'{len(shared):,} files of {data.val.file} are in {data.train.file} too, the first in line '
+                        f'{shared[0]}: they measure what was learnt by heart')
+    for part in (data.train, data.val):
+        missing = [data.class_names[n] for n in np.setdiff1d(np.arange(len(data.class_names)), part.labels)]
+        if missing:
+            more = ', ...' if len(missing) > SHOWN_ERRORS else ''
+            warnings.append(f'{len(missing)} of {len(data.class_names)} classes have no image in {part.file}: '
+                            f'{", ".join(missing[:SHOWN_ERRORS])}{more}')
+    if any(name.isdigit() and name != str(number) for number, name in enumerate(data.class_names)):
+        warnings.append('some classes have numbers as names; a number in a list means the position of a class, from 0')
+    return warnings

@@ -1,6 +1,8 @@
 """What several test files need: small pictures, small lists, random weight files, and the optional shared folder."""
 
 import os
+import struct
+import zlib
 
 import cv2
 import numpy as np
@@ -32,6 +34,14 @@ def conv_weights_file(tmp_path_factory):
     path = str(tmp_path_factory.mktemp('weights') / 'conv.npy')
     np.save(path, random_conv_weights(), allow_pickle=True)
     return path
+
+
+def png_file(width, height):
+    """Return a PNG file with right checksums, a header of this size and next to no data."""
+    def chunk(kind, data):
+        return struct.pack('>I', len(data)) + kind + data + struct.pack('>I', zlib.crc32(kind + data))
+    return (b'\x89PNG\r\n\x1a\n' + chunk(b'IHDR', struct.pack('>IIBBBBB', width, height, 8, 6, 0, 0, 0))
+            + chunk(b'IDAT', zlib.compress(bytes(1000))) + chunk(b'IEND', b''))
 
 
 @pytest.fixture(scope='session')

@@ -1,11 +1,7 @@
 import os
-import resource
 import shutil
-import signal
 import subprocess
 import sys
-import time
-from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -13,8 +9,8 @@ import pytest
 from conftest import ROOT, random_conv_weights, write_list
 
 from alexnet import AlexNet, tf
-from bottlenecks import (KEY_BYTES, FeatureStore, NoRoom, StoredBatches, feature_output, image_key, network_key,
-                         store_features)
+from bottlenecks import StoredBatches, feature_output, network_key, store_features
+from checks import image_key
 from datagenerator import ImageDataGenerator
 from images import load_image
 from lists import read_list
@@ -145,85 +141,6 @@ def test_stored_batches_follow_the_generators_order_and_flips(network, photos, t
         for (features, labels), (pixels, labels_of_pixels) in zip(stored.batches(2), images.batches(2), strict=True):
             np.testing.assert_array_equal(labels, labels_of_pixels)
             assert_close(features, session.run(model.outputs['pool5'], {model.x: pixels}))
-
-
-def row_of(key):
-    return np.random.RandomState(int.from_bytes(key[:4], 'little')).rand(1, 300).astype(np.float32)
-
-
-def fill(folder, keys, pause=0.0):
-    """Store the rows of `keys` that are missing, one at a time."""
-    with FeatureStore(folder, 300) as features:
-        for key in keys:
-            if key not in features.rows:
-                features.append([key], row_of(key))
-                time.sleep(pause)
-
-
-def in_child(function, *arguments):
-    """Run a function in a forked process, which writes files and does nothing else; return its number."""
-    child = os.fork()
-    if child == 0:
-        try:
-            function(*arguments)
-        finally:
-            os._exit(0)
-    return child
-
-
-def assert_whole(folder, keys):
-    with FeatureStore(folder, 300) as features:
-        array = features.read()
-        assert set(features.rows) == set(keys) and len(array) == len(keys)
-        for key in keys:
-            np.testing.assert_array_equal(array[features.rows[key]], row_of(key)[0])
-
-
-@pytest.fixture
-def keys():
-    return [np.random.RandomState(n).bytes(KEY_BYTES) for n in range(2000)]
-
-
-def test_killed_at_ten_random_moments_and_run_again(tmp_path, keys, monkeypatch):
-    monkeypatch.setattr('bottlenecks.ROWS_A_COMMIT', 16)
-    random = np.random.RandomState(0)
-    for _ in range(10):
-        child = in_child(fill, str(tmp_path), keys, 0.0005)
-        time.sleep(random.uniform(0, 0.1))
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
-    fill(str(tmp_path), keys)
-    assert_whole(str(tmp_path), keys)
-
-
-def test_two_at_once_do_not_harm_each_other(tmp_path, keys):
-    children = [in_child(fill, str(tmp_path), keys[start:start + 1200], 0.0001) for start in (0, 800)]
-    for child in children:
-        os.waitpid(child, 0)
-    assert_whole(str(tmp_path), keys)
-
-
-def test_a_full_disk_is_an_error_and_is_repaired(tmp_path, keys):
-    def limited():
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))  # as a disk that is full after 250 rows
-        try:
-            fill(str(tmp_path), keys)
-        except OSError:
-            (tmp_path / 'said').touch()
-    os.waitpid(in_child(limited), 0)
-    assert (tmp_path / 'said').exists()
-    fill(str(tmp_path), keys)
-    assert_whole(str(tmp_path), keys)
-
-
-def test_no_room_is_said_before_anything_is_computed(tmp_path, monkeypatch):
-    with FeatureStore(str(tmp_path), WIDTH) as features:
-        with pytest.raises(NoRoom, match='cache_features'):
-            features.check_room(10**12, share=1)
-        features.check_room(1, share=1)
-        monkeypatch.setattr(shutil, 'disk_usage', lambda folder: SimpleNamespace(free=0))
-        features.check_room(0, share=1)  # a full cache needs no room
 
 
 def test_image_keys_differ_by_file_and_mirroring(photos, tmp_path):

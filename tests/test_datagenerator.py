@@ -8,23 +8,12 @@ import numpy as np
 import pytest
 from conftest import ROOT, write_list
 
-from datagenerator import ImageDataGenerator, check_images, map_ahead, read_list
+from datagenerator import ImageDataGenerator, map_ahead
 
 
 def numbers(images):
     """Return which of the pictures of `picture_folder` the rows show."""
     return [round((blue + 104) / 20) for blue in images[:, 0, 0, 0]]
-
-
-def test_unreadable_images_are_named_with_their_lines(tmp_path, picture_folder):
-    (tmp_path / 'text.jpg').write_text('not a picture')
-    good = picture_folder / '00.png'
-    image_list = read_list(write_list(tmp_path / 'list.txt', [f'{good} 0', 'text.jpg 0', f'{good} 1', 'gone.jpg 1']))
-    with pytest.raises(ValueError) as error:
-        check_images([image_list])
-    lines = str(error.value).splitlines()
-    assert len(lines) == 2 and ':2: ' in lines[0] and ':4: ' in lines[1] and 'No such file' in lines[1]
-    check_images([read_list(write_list(tmp_path / 'good.txt', [f'{good} 0']))])
 
 
 def test_every_image_once_an_epoch_and_a_short_last_batch(picture_list):
@@ -107,14 +96,16 @@ def test_map_ahead_keeps_order_and_stays_within_its_bound():
 
 
 def test_memory_does_not_grow_with_the_list(tmp_path, picture_folder):
-    code = ('import resource, sys\nfrom datagenerator import *\nimage_list = read_list(sys.argv[1])\n'
-            'check_images([image_list])\ndata = ImageDataGenerator(image_list, True, True, seed=0)\n'
+    code = ('import resource, sys\nfrom checks import find_broken\nfrom datagenerator import *\n'
+            'image_list = read_list(sys.argv[1])\nfind_broken([image_list], load_image, sys.argv[2])\n'
+            'data = ImageDataGenerator(image_list, True, True, seed=0)\n'
             'for _ in range(6): data.next_batch(128)\n'
             'print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)')
     peaks = []
     for count in (1000, 100_000):
         path = write_list(tmp_path / f'{count}.txt', [f'{picture_folder}/{n % 12:02d}.png {n % 2}' for n in range(count)])
-        done = subprocess.run([sys.executable, '-c', code, path], cwd=ROOT, capture_output=True, text=True, check=True)
+        done = subprocess.run([sys.executable, '-c', code, path, tmp_path / 'cache'], cwd=ROOT,
+                              capture_output=True, text=True, check=True)
         peaks.append(int(done.stdout) / 1024)
     assert peaks[1] - peaks[0] < 100, peaks
 

@@ -9,13 +9,15 @@ import sys
 import cv2
 import numpy as np
 import pytest
-from conftest import ROOT, write_list
+from conftest import ROOT, png_file, write_list
 
 import console
 import finetune
 from alexnet import LAYERS, tf
-from datagenerator import check_images
+from checks import find_broken
+from datagenerator import ImageDataGenerator
 from finetune import Settings
+from images import load_image
 from lists import read_class_names, read_data, read_list
 from weights import read_weights
 
@@ -67,7 +69,7 @@ def metrics(folder):
 
 
 def test_frozen_layers_keep_the_files_values_bit_for_bit_and_trained_ones_move(settings):
-    data = read_data(settings.train_file, settings.val_file)
+    data = read_data(settings.train_file, settings.val_file)[0]
     with tf.Graph().as_default():
         tf.set_random_seed(0)
         trained, skipped = finetune.choose_layers(settings, settings.weights_path)
@@ -75,7 +77,7 @@ def test_frozen_layers_keep_the_files_values_bit_for_bit_and_trained_ones_move(s
         with finetune.open_session(settings) as session:
             finetune.initialize(session, session.graph, network.model)
             before = session.run(network.model.variables)
-            for images, labels in finetune.ImageDataGenerator(data.train).batches(5):
+            for images, labels in ImageDataGenerator(data.train).batches(5):
                 session.run(network.train_op, {network.model.x: images, network.labels: labels})
             after = session.run(network.model.variables)
             slots = sorted(v.name for v in tf.global_variables() if v.name.split('/')[-1] not in
@@ -118,14 +120,14 @@ def test_event_files_stay_small_and_carry_no_graph(run):
 def test_validation_loss_is_that_of_the_saved_checkpoint(run, settings):
     """Restore the last checkpoint into a new graph and compute the loss of the whole list in one batch, by NumPy."""
     folder = os.path.join(run[2], 'checkpoints')
-    data = read_data(settings.train_file, settings.val_file)
+    data = read_data(settings.train_file, settings.val_file)[0]
     with tf.Graph().as_default(), tf.Session() as session:
         network = finetune.build_network(settings, data, FC_LAYERS, FC_LAYERS, settings.weights_path)
         conv = [v for layer in LAYERS if layer not in FC_LAYERS for v in network.model.variables[layer]]
         tf.train.Saver(conv).restore(session, os.path.join(folder, 'frozen'))
         tf.train.Saver([v for v in tf.global_variables() if v not in conv]).restore(
             session, os.path.join(folder, 'last-2'))
-        images, labels = finetune.ImageDataGenerator(data.val).next_batch(5)
+        images, labels = ImageDataGenerator(data.val).next_batch(5)
         logits = session.run(network.model.fc8, {network.model.x: images}).astype(np.float64)
         assert session.run(tf.train.get_global_step()) == 6  # 2 epochs of 10 images in batches of 4
     losses = np.log(np.exp(logits - logits.max(1, keepdims=True)).sum(1)) - (logits - logits.max(1, keepdims=True))[
@@ -159,7 +161,7 @@ def exit_status(arguments, capsys):
     (['--lerning_rate', '1'], '--lerning_rate')])
 def test_bad_input_gets_one_line_and_status_2_and_writes_nothing(settings, tmp_path, capsys, flags, named):
     arguments = ['--train_file', settings.train_file, '--val_file', settings.val_file, '--train_layers', *FC_LAYERS,
-                 '--weights_path', settings.weights_path, '--run_dir', tmp_path / 'run', *flags]
+                 '--weights_path', settings.weights_path, '--cache_dir', settings.cache_dir, '--run_dir', tmp_path / 'run', *flags]
     status, _, shown = exit_status(arguments, capsys)
     assert status == 2 and named in shown and shown.startswith('error: ') and shown.count('\n') == 1
     assert os.listdir(tmp_path) == []
@@ -167,7 +169,7 @@ def test_bad_input_gets_one_line_and_status_2_and_writes_nothing(settings, tmp_p
 
 @pytest.mark.parametrize('line, named', [
     ('0.png 2', ':2: label 2, but there are 2 classes'), ('gone.png 1', ':2: '), ('0.png wasp', 'label "wasp"'),
-    ('labels.txt 0', 'is not a picture'), ('0.png', 'needs an image path, a blank and a label')])
+    ('labels.txt 0', 'not a JPEG'), ('0.png', 'needs an image path, a blank and a label')])
 def test_bad_lines_are_named_before_anything_is_written(settings, lists, tmp_path, capsys, line, named):
     bad = write_list(lists / 'bad.txt', ['1.png 1', line])
     status, _, shown = exit_status(['--train_file', bad, '--val_file', settings.val_file, '--run_dir', tmp_path / 'run',
@@ -175,6 +177,34 @@ def test_bad_lines_are_named_before_anything_is_written(settings, lists, tmp_pat
                                     '--cache_dir', settings.cache_dir], capsys)
     assert status == 2 and f'{bad}:2: ' in shown and named in shown and shown.count('\n') == 1
     assert os.listdir(tmp_path) == []
+
+
+@pytest.fixture
+def broken_list(lists, tmp_path):
+    """A list of 5 whole images and 3 broken ones; what is wrong with short.png is only seen when it is decoded."""
+    (tmp_path / 'cut.png').write_bytes((lists / '0.png').read_bytes()[:200])
+    (tmp_path / 'short.png').write_bytes(png_file(60, 60))
+    return write_list(tmp_path / 'broken.txt', [f'{lists / str(n)}.png {n % 2}' for n in range(5)]
+                      + ['gone.png 0', 'cut.png 1', 'short.png 1'])
+
+
+@pytest.mark.parametrize('cache_features', ['on', 'off'])
+def test_broken_images_are_left_out_on_request(settings, broken_list, tmp_path, capsys, cache_features):
+    run_dir = tmp_path / 'runs' / 'run'
+    run_dir.parent.mkdir()
+    arguments = ['--train_file', broken_list, '--val_file', settings.val_file, '--run_dir', run_dir, '--num_epochs', 1,
+                 '--weights_path', settings.weights_path, '--train_layers', *FC_LAYERS,
+                 '--labels_file', os.path.join(os.path.dirname(settings.val_file), 'labels.txt'),
+                 '--cache_dir', tmp_path / 'cache', '--cache_features', cache_features]
+    status, _, shown = exit_status(arguments, capsys)
+    assert status == 2 and [line.split(': ')[-2:] for line in shown.splitlines()] == [
+        [f'{tmp_path}/gone.png', 'No such file or directory'], [f'{tmp_path}/cut.png', 'the PNG file is cut off']]
+    assert 'broken.txt:6: ' in shown and 'broken.txt:7: ' in shown and not run_dir.exists()
+    status, _, shown = exit_status([*arguments, '--skip_broken'], capsys)
+    assert status == 0 and 'skip_broken: 2 images' in shown and 'skip_broken: 1 images' in shown
+    assert all(name in shown for name in ('gone.png: No such file', 'cut.png: the PNG file is cut off', 'short.png: OpenCV'))
+    for file in os.listdir(run_dir / 'checkpoints'):
+        os.remove(run_dir / 'checkpoints' / file)
 
 
 def test_a_stray_label_does_not_make_a_giant_network(tmp_path, picture_folder, capsys):
@@ -217,11 +247,11 @@ def test_no_weights_means_every_layer_is_trained(settings):
     assert finetune.choose_layers(only_new, 'w.npy') == (('fc7', 'fc8'), ('fc8',))
 
 
-def test_the_sample_lists_are_whole():
+def test_the_sample_lists_are_whole(tmp_path):
     for part, count in (('train', 300), ('val', 100)):
         image_list = read_list(os.path.join(ROOT, f'{part}.txt'))
         assert len(set(image_list.paths)) == count and set(np.bincount(image_list.labels)) == {count // 5}
-        check_images([image_list])
+        assert not find_broken([image_list], load_image, str(tmp_path))
     assert len(read_class_names(os.path.join(ROOT, 'labels.txt'))) == 5
 
 
@@ -256,8 +286,9 @@ def test_with_random_crop_what_validation_sees_is_stored_and_nothing_else(small_
 def test_trained_convolutions_are_not_stored(settings, small_run, tmp_path, capsys):
     layers = ('conv5',) + FC_LAYERS
     small_run(train_layers=layers, num_epochs=1, cache_dir=str(tmp_path / 'cache'))
-    assert 'is not stored: conv5 is trained' in capsys.readouterr().out and not (tmp_path / 'cache').exists()
-    with pytest.raises(ValueError, match='cache_features is on, but conv5 is trained'):
+    assert 'is not stored: a convolution is trained' in capsys.readouterr().out
+    assert {name.split('-')[0] for name in os.listdir(tmp_path / 'cache')} == {'check_image', 'load_image'}
+    with pytest.raises(ValueError, match='cache_features is on, but a convolution is trained'):
         finetune.finetune(dataclasses.replace(settings, train_layers=layers, cache_features='on'))
 
 
@@ -293,7 +324,7 @@ def test_the_learning_rate_follows_the_schedule_and_reaches_the_step(small_run):
 
 def test_layers_that_keep_pretrained_values_take_smaller_steps(lists, settings, tmp_path):
     """conv5 moves by its share of what it would move by in a step of plain gradient descent."""
-    data, moves = read_data(settings.train_file, settings.val_file), []
+    (data, _), moves = read_data(settings.train_file, settings.val_file), []
     for share in (1.0, 0.25):
         with tf.Graph().as_default() as graph, tf.Session() as session:
             tf.set_random_seed(0)
@@ -301,7 +332,7 @@ def test_layers_that_keep_pretrained_values_take_smaller_steps(lists, settings, 
             network = finetune.build_network(changed, data, ('conv5',) + FC_LAYERS, FC_LAYERS, settings.weights_path)
             finetune.initialize(session, graph, network.model)
             before = session.run(network.model.variables['conv5'][1])
-            images, labels = finetune.ImageDataGenerator(data.train).next_batch(10)
+            images, labels = ImageDataGenerator(data.train).next_batch(10)
             session.run(network.train_op, {network.model.x: images, network.labels: labels})
             moves.append(session.run(network.model.variables['conv5'][1]) - before)
     np.testing.assert_allclose(moves[1], 0.25 * moves[0], rtol=1e-2, atol=1e-8)

@@ -1,10 +1,12 @@
+import re
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from conftest import ROOT, write_list
 
-from lists import check_labels, read_class_names, read_data, read_list
+from lists import BrokenImages, check_labels, list_warnings, read_class_names, read_data, read_list, without
 
 
 def test_read_list_gives_paths_from_its_folder_labels_and_line_numbers(tmp_path):
@@ -68,4 +70,92 @@ def test_a_million_lines_are_read_without_exploding(tmp_path):
 def test_names_may_be_more_than_the_images_of_a_trial(tmp_path):
     write_list(tmp_path / 'labels.txt', [f'class {n}' for n in range(17)])
     path = write_list(tmp_path / 'list.txt', ['a.jpg 16', 'b.jpg 3'])
-    assert len(read_data(path, path).class_names) == 17
+    assert len(read_data(path, path)[0].class_names) == 17
+
+
+@pytest.mark.parametrize('content', [
+    b'\xef\xbb\xbfa b.jpg 0\nc.jpg 1\n', b'a b.jpg 0\r\nc.jpg 1\r\n', b'a b.jpg\t0\nc.jpg\t1', b'a b.jpg 0\rc.jpg 1\r',
+    b'\n\na b.jpg 0\n \t\n# c\nc.jpg   1  ', b'a b.jpg zero\nc.jpg one', b'a b.jpg \t zero\nc.jpg\tone'])
+def test_every_oddity_of_lists_gives_the_same(tmp_path, content):
+    (tmp_path / 'list.txt').write_bytes(content)
+    got = read_list(str(tmp_path / 'list.txt'), ['zero', 'one'])
+    assert got.paths == [str(tmp_path / 'a b.jpg'), str(tmp_path / 'c.jpg')] and got.labels.tolist() == [0, 1]
+
+
+def test_names_with_blanks_follow_a_tab(tmp_path):
+    path = write_list(tmp_path / 'list.txt', ['a b.jpg\tred ant', 'c\td.jpg ant'])
+    got = read_list(path, ['ant', 'red ant'])
+    assert got.labels.tolist() == [1, 0] and got.paths[1] == str(tmp_path / 'c\td.jpg')
+
+
+def test_utf_16_is_named(tmp_path):
+    for order in ('le', 'be'):
+        (tmp_path / 'list.txt').write_bytes('\ufeffa.jpg 0\n'.encode(f'utf-16-{order}'))
+        with pytest.raises(ValueError, match='list.txt is UTF-16 text; save it as UTF-8'):
+            read_list(str(tmp_path / 'list.txt'))
+
+
+def test_all_that_is_wrong_with_both_lists_is_one_message_in_order(tmp_path):
+    train = write_list(tmp_path / 'train.txt', ['a.jpg 0', 'broken.jpg 1', 'b.jpg x'] + ['a.jpg 0'] * 6 + ['c.jpg 7'])
+    val = write_list(tmp_path / 'val.txt', ['broken.jpg 0', 'alone', 'a.jpg 1'])
+
+    def find_broken(image_lists):
+        return {str(tmp_path / 'broken.jpg'): 'broken.jpg: empty'}
+    for skip, lines in ((False, [f'{train}:2: broken.jpg: empty', f'{train}:3', f'{train}:10', f'{val}:1', f'{val}:2']),
+                        (True, [f'{train}:3: label "x"', f'{train}:10: label 7', f'{val}:2: "alone"'])):
+        with pytest.raises(ValueError) as error:  # wrong labels are never skipped
+            read_data(train, val, num_classes=2, find_broken=find_broken, skip_broken=skip)
+        shown = str(error.value).splitlines()
+        assert len(shown) == len(lines) and all(line.startswith(start) for line, start in zip(shown, lines)), shown
+
+
+def test_broken_files_are_left_out_on_request(tmp_path):
+    path = write_list(tmp_path / 'list.txt', ['a.jpg 0', 'b.jpg 1', 'c.jpg 1'])
+    broken = {str(tmp_path / 'b.jpg'): 'b.jpg: empty'}
+    data, left_out = read_data(path, path, find_broken=lambda image_lists: broken, skip_broken=True)
+    assert left_out == broken and data.train.paths == data.val.paths == [str(tmp_path / f'{name}.jpg') for name in 'ac']
+    assert data.train.labels.tolist() == [0, 1] and data.train.lines.tolist() == [1, 3]
+    with pytest.raises(ValueError, match='no image is left'):
+        without(data, dict.fromkeys(data.train.paths, 'gone'))
+    assert str(BrokenImages([data.train], {data.train.paths[1]: 'c.jpg: empty'})) == f'{path}:3: c.jpg: empty'
+
+
+def test_what_may_not_be_meant_is_said_with_counts(tmp_path):
+    train = write_list(tmp_path / 'train.txt', ['a.jpg 0', 'b.jpg 1', 'c.jpg 2'])
+    (tmp_path / 'v').mkdir()
+    val = write_list(tmp_path / 'v' / 'val.txt', ['d.jpg 0', '../b.jpg 1', f'{tmp_path}/./a.jpg 0'])
+    write_list(tmp_path / 'labels.txt', ['1', '0', 'x', 'y'])
+    twice, missing_in_train, missing_in_val, numbers = list_warnings(read_data(train, val)[0])
+    assert twice.startswith(f'2 files of {val} are in {train} too, the first in line 2')
+    assert missing_in_train == f'1 of 4 classes have no image in {train}: y'
+    assert missing_in_val == f'2 of 4 classes have no image in {val}: x, y' and 'position' in numbers
+    write_list(tmp_path / 'labels.txt', ['0', '1', 'x'])
+    assert list_warnings(read_data(train, train)[0])[1:] == []
+
+
+def test_mutated_lists_are_read_right_or_refused(tmp_path):
+    """2,000 lists with random changes: each label that is read stands at the end of its line, and no line is lost."""
+    random, path, refused = np.random.RandomState(0), tmp_path / 'list.txt', 0
+    whole = 'a b.jpg 0\nc.jpg\tred bee\r\n# no\n\nö.png ant\nd 2\n'.encode() * 2
+    pieces = [b' ', b'\t', b'\n', b'\r', b'\0', b'\xff', b'-1', b'3', b'9' * 11, b'\xef\xbb\xbf', b'# ', '\u0663'.encode()]
+    endings = {0: r'\s0+|\sant', 1: r'\s0*1|\tred bee'}
+    for _ in range(2000):
+        content = whole
+        for _ in range(random.randint(1, 6)):
+            start, stop = sorted(random.randint(0, len(content) + 1, 2))
+            piece = pieces[random.randint(len(pieces))] if random.rand() < 0.7 else random.bytes(3)
+            content = content[:start] + piece + content[stop if random.rand() < 0.3 else start:]
+        path.write_bytes(content)
+        try:
+            got = read_list(str(path), ['ant', 'red bee'])
+        except ValueError as error:
+            refused += 1
+            assert str(error).startswith(str(path))
+            continue
+        text = content.removeprefix(b'\xef\xbb\xbf').decode(errors='surrogateescape')
+        lines = re.split('\r\n|\r|\n', text)
+        for line, label in zip(got.lines, got.labels):
+            ending = endings.get(label, rf'\s0*{label}')
+            assert re.search(rf'\S.*(?:{ending})\s*$', lines[line - 1]), content
+        assert len(got.paths) == sum(bool(line.strip()) and not line.startswith('# ') for line in lines)
+    assert 200 < refused < 1900

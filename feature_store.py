@@ -1,0 +1,83 @@
+"""Rows of features in two files that only grow: what a killed process leaves half-done is noticed and cut off."""
+
+import os
+import shutil
+import sys
+
+import numpy as np
+from filelock import FileLock, Timeout
+
+from checks import KEY_BYTES
+
+ROWS_A_COMMIT = 256   # rows after which what is stored so far is made to last
+SPARE_BYTES = 1 << 30  # left free on the disk
+
+
+class NoRoom(ValueError):
+    """The disk has no room for the features."""
+
+
+class FeatureStore:
+    """A folder with `features`, float32 rows of `width` values, and `keys`, 16 bytes for the image of each row.
+
+    Both files only grow. Rows are written and flushed to the disk before their keys, so what a killed process leaves
+    half-done is a row without a key, or a part of one, and the next process cuts it off. Use it as a context manager:
+    one process at a time has the folder open, others wait until it ends.
+    """
+
+    def __init__(self, folder, width):
+        os.makedirs(folder, exist_ok=True)
+        self.folder, self.width = folder, width
+        self.lock = FileLock(os.path.join(folder, 'lock'))
+
+    def __enter__(self):
+        try:
+            self.lock.acquire(timeout=1)
+        except Timeout:
+            print(f'{self.folder} is in use by another process: waiting for it to end', file=sys.stderr)
+            self.lock.acquire()
+        self.features, self.keys = (open(os.path.join(self.folder, name), 'a+b') for name in ('features', 'keys'))
+        self.count = min(self.keys.tell() // KEY_BYTES, self.features.tell() // (4 * self.width))
+        self.features.truncate(self.count * 4 * self.width)
+        self.keys.truncate(self.count * KEY_BYTES)
+        self.keys.seek(0)
+        content = self.keys.read()
+        self.rows = {content[row * KEY_BYTES:(row + 1) * KEY_BYTES]: row for row in range(self.count)}
+        self.pending = []
+        return self
+
+    def __exit__(self, kind, error, trace):
+        with self.lock, self.keys, self.features:  # closed and released in this order's reverse, whatever happens
+            self.lock.release()
+            if not (kind and issubclass(kind, OSError)):  # a full disk stays full
+                self.commit()
+
+    def append(self, keys, features):
+        """Store the rows of some images: as many keys, and float32 [n, width]."""
+        self.features.write(features)
+        self.pending += keys
+        if len(self.pending) >= ROWS_A_COMMIT:
+            self.commit()
+
+    def commit(self):
+        """Make the appended rows last, then their keys."""
+        for file, content in ((self.features, b''), (self.keys, b''.join(self.pending))):
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        self.rows.update({key: self.count + n for n, key in enumerate(self.pending)})
+        self.count += len(self.pending)
+        self.pending = []
+
+    def check_room(self, count, share):
+        """Raise NoRoom if `count` more rows do not fit into this share of the free disk space."""
+        if not count:
+            return
+        needed, free = count * (4 * self.width + KEY_BYTES), shutil.disk_usage(self.folder).free
+        if needed > (free - SPARE_BYTES) * share:
+            raise NoRoom(f'{count:,} features need {needed / 1e9:.1f} GB in {self.folder}, where {free / 1e9:.1f} '
+                         'GB are free: make room, set cache_dir to another disk, or cache_features to off')
+
+    def read(self):
+        """Return all rows, float32 [n, width], mapped from the disk, not read."""
+        return np.memmap(os.path.join(self.folder, 'features'), np.float32, 'r', shape=(self.count, self.width))

@@ -1,0 +1,177 @@
+import hashlib
+import os
+import shutil
+
+import cv2
+import numpy as np
+import pytest
+from conftest import shared
+
+import console
+import finetune
+import make_lists
+from lists import read_class_names, read_list
+from make_lists import draw
+
+
+def picture(path, colour):
+    """Write a small picture that differs for each colour number."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(path), np.full((8, 8, 3), (colour % 256, colour // 256, 9), np.uint8))
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """A folder photos/ with 100 pictures of ants and 50 of bees in class folders."""
+    for n in range(150):
+        picture(tmp_path / 'photos' / ('ant', 'bee')[n // 100] / f'{n:03d} é.png', n)
+    return tmp_path / 'photos'
+
+
+def run(capsys, *arguments):
+    """Run the command in this process; return (exit status, standard output, standard error)."""
+    statuses = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(console, 'leave', statuses.append)  # the real one would end the tests
+        console.run_command(make_lists.main, [str(argument) for argument in arguments])
+    shown = capsys.readouterr()
+    return statuses[0], shown.out, shown.err
+
+
+def lists_of(folder):
+    """Return {image's path below photos/: list} of the lists in a folder, after a check of the labels."""
+    names, sides = read_class_names(str(folder / 'labels.txt')), {}
+    for side in ('train', 'val'):
+        image_list = read_list(str(folder / f'{side}.txt'))
+        for path, label in zip(image_list.paths, image_list.labels):
+            assert os.path.isfile(path) and f'/{names[label]}/' in path
+            sides[path.split('photos/')[1]] = side
+    return sides
+
+
+def test_class_folders_are_split_by_class(photos, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    status, shown, _ = run(capsys, 'photos')
+    sides = lists_of(tmp_path)
+    assert status == 0 and len(sides) == 150 and read_class_names('labels.txt') == ['ant', 'bee']
+    for name, count in (('ant', 100), ('bee', 50)):
+        share = sum(side == 'val' for path, side in sides.items() if path.startswith(name)) / count
+        assert 0.1 < share < 0.3
+    assert shown == f'2 classes, {list(sides.values()).count("train")} images in train.txt, ' \
+                    f'{list(sides.values()).count("val")} in val.txt\n'
+    assert all(not os.path.isabs(line) for line in open('train.txt'))
+
+
+def test_an_image_stays_on_its_side(photos, tmp_path, capsys):
+    run(capsys, photos, '--output', tmp_path)
+    before = lists_of(tmp_path)
+    for n in range(200, 500):
+        picture(photos / ('ant', 'bee', 'wasp')[n % 3] / f'{n}.png', n)
+    run(capsys, photos, '--output', tmp_path, '--force')
+    after = lists_of(tmp_path)
+    assert len(after) == 450 and {path: after[path] for path in before} == before
+    (tmp_path / 'elsewhere').mkdir()
+    shutil.move(photos, tmp_path / 'elsewhere' / 'photos')
+    run(capsys, tmp_path / 'elsewhere' / 'photos', '--output', tmp_path, '--force')
+    assert lists_of(tmp_path) == after
+    run(capsys, tmp_path / 'elsewhere' / 'photos', '--output', tmp_path, '--force', '--seed', 1)
+    assert lists_of(tmp_path) != after
+
+
+def test_train_and_val_folders_are_kept(tmp_path, capsys):
+    for n in range(8):
+        picture(tmp_path / 'photos' / ('train', 'val')[n % 2] / ('x', 'y')[n // 4] / 'deeper' / f'{n}.png', n)
+    assert run(capsys, tmp_path / 'photos', '--output', tmp_path)[0] == 0
+    sides = lists_of(tmp_path)
+    assert len(sides) == 8 and all(path.startswith(side) for path, side in sides.items())
+
+
+def test_what_is_left_out_or_odd_is_said(tmp_path, capsys):
+    photos = tmp_path / 'photos'
+    for n in range(8):
+        picture(photos / ('train', 'val')[n % 2] / ('ant', 'bee')[n // 4] / f'{n}.png', n)
+    picture(photos / 'train' / 'single' / 'one.png', 8)
+    picture(photos / 'val' / 'lonely' / '1.png', 9)
+    picture(photos / 'val' / 'lonely' / '2.png', 10)
+    picture(photos / 'val' / 'ant' / 'copy.png', 0)  # of train/ant/0.png
+    picture(photos / 'val' / 'ant' / '.hidden.png', 11)
+    picture(photos / 'train' / '.thumbnails' / 'x.png', 12)
+    picture(photos / 'train' / 'ant' / '.trash' / 'y.png', 13)
+    (photos / 'train' / 'empty').mkdir()
+    (photos / 'train' / 'ant' / 'Thumbs.db').write_bytes(b'\xd0\xcf\x11\xe0')
+    (photos / 'train' / 'ant' / 'notes.jpg').write_text('text')
+    (photos / 'train' / 'ant' / 'cut.png').write_bytes((photos / 'train' / 'ant' / '0.png').read_bytes()[:50])
+    (photos / 'train' / 'readme.txt').write_text('text')
+    status, shown, _ = run(capsys, photos, '--output', tmp_path)
+    assert status == 0 and len(lists_of(tmp_path)) == 12
+    assert read_class_names(str(tmp_path / 'labels.txt')) == ['ant', 'bee', 'lonely', 'single']
+    for line in ('3 hidden files are left out: ',
+                 '1 files outside the class folders are left out: readme.txt',
+                 '2 files are left out: not a JPEG, PNG, WebP, GIF, BMP or TIFF picture: train/ant/Thumbs.db, train/ant/notes.jpg',
+                 '1 files are left out: the PNG file is cut off: train/ant/cut.png',
+                 '1 class folders hold no image and are left out: empty', '1 classes have a single image: single',
+                 '1 classes have no image in train.txt: lonely', '1 classes have no image in val.txt: single',
+                 '1 validation images are the same as a training image: val/ant/copy.png = train/ant/0.png'):
+        assert any(row.startswith(line) for row in shown.splitlines()), shown
+
+
+def test_each_class_of_two_has_one_on_each_side(tmp_path, capsys):
+    for n in range(40):
+        picture(tmp_path / 'photos' / f'{n // 2}' / f'{n}.png', n)
+    run(capsys, tmp_path / 'photos', '--output', tmp_path)
+    for side in ('train', 'val'):
+        assert np.bincount(read_list(str(tmp_path / f'{side}.txt')).labels).tolist() == [1] * 20
+    assert read_class_names(str(tmp_path / 'labels.txt')) == [str(n) for n in range(20)]  # not 0, 1, 10, 11
+
+
+def test_draw_is_even_and_follows_from_name_and_seed():
+    drawn = [draw(f'ant/{n}.jpg', 0) for n in range(10000)]
+    assert np.histogram(drawn, 10, (0, 1))[0].min() > 900 and draw('ant/0.jpg', 1) != drawn[0]
+    assert draw('a', 0) == int.from_bytes(hashlib.blake2b(b'0/a', digest_size=8).digest(), 'big') / 2**64
+
+
+def test_existing_lists_are_only_replaced_with_force(photos, tmp_path, capsys):
+    (tmp_path / 'val.txt').write_text('precious')
+    status, _, shown = run(capsys, photos, '--output', tmp_path)
+    assert status == 2 and shown.count('\n') == 1 and 'val.txt in' in shown and '--force' in shown
+    assert sorted(os.listdir(tmp_path)) == ['photos', 'val.txt'] and (tmp_path / 'val.txt').read_text() == 'precious'
+    assert run(capsys, photos, '--output', tmp_path, '--force')[0] == 0
+    assert len(lists_of(tmp_path)) == 150
+
+
+def test_all_lists_are_written_or_none(photos, tmp_path, capsys):
+    in_the_way = f'.labels.txt.{os.getpid()}'  # the third one can't be written
+    (tmp_path / 'lists' / in_the_way).mkdir(parents=True)
+    assert run(capsys, photos, '--output', tmp_path / 'lists')[0] == 2
+    assert os.listdir(tmp_path / 'lists') == [in_the_way]
+
+
+@pytest.mark.parametrize('arguments, named', [
+    (['gone'], 'No such file'), (['.'], 'two or more class folders'), ([], 'FOLDER'), (['photos', '--val', '1'], '--val 1.0'),
+    (['photos', '--output', 'gone'], 'No such file')])
+def test_what_can_not_be_done_is_one_line(photos, tmp_path, capsys, monkeypatch, arguments, named):
+    monkeypatch.chdir(tmp_path)
+    status, _, shown = run(capsys, *arguments)
+    assert status == 2 and named in shown and shown.count('\n') == 1
+    assert os.listdir(tmp_path) == ['photos']
+
+
+def test_names_that_a_list_can_not_hold_are_left_out(photos, tmp_path, capsys):
+    picture(photos / 'ant' / 'line\nbreak.png', 1)
+    picture(photos / 'ant' / 'tab\there.png', 200)
+    os.rename(photos / 'ant' / '000 é.png', os.fsencode(photos / 'ant') + b'/latin \xe9.png')
+    shown = run(capsys, photos, '--output', tmp_path)[1]
+    assert '1 files are left out: a list can not hold their names: ant/line\\nbreak.png' in shown
+    assert len(lists_of(tmp_path)) == 151
+
+
+def test_photos_are_learnt_from_with_no_other_preparation(tmp_path, capsys):
+    """Hymenoptera, with its stray GIF: finetune.py's own reading of the lists, files and all."""
+    photos = shared('data', 'hymenoptera')
+    assert run(capsys, photos, '--output', tmp_path)[0] == 0
+    settings = finetune.Settings(train_file=str(tmp_path / 'train.txt'), val_file=str(tmp_path / 'val.txt'),
+                                 cache_dir=str(tmp_path / 'cache'))
+    data = finetune.read_lists(settings)
+    count = sum(not name.startswith('.') for _, _, names in os.walk(photos) for name in names)
+    assert data.class_names == ['ants', 'bees'] and capsys.readouterr().err == ''
+    assert count - len(data.train.paths + data.val.paths) in (0, 1)  # the GIF, if this OpenCV does not read GIF
