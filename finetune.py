@@ -35,7 +35,7 @@ class Settings:
     num_classes: int | None = setting(None, 'number of classes, 2 or more; None: from labels_file or the lists')
 
     # The network
-    weights_path: str = setting('auto', 'a .npy file; auto: bvlc_alexnet.npy, downloaded if need be; none: no file')
+    weights_path: str = setting('auto', 'a .npy or .caffemodel file; auto: bvlc_alexnet.npy, downloaded if need be; none: no file')
     train_layers: tuple[str, ...] = setting(('fc7', 'fc8'), f'layers that are trained, of {" ".join(LAYERS)}')
     skip_layers: tuple[str, ...] | None = setting(None, 'trained layers that start from scratch; None: train_layers')
 
