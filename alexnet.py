@@ -122,7 +122,7 @@ class AlexNet:
         """Give all layers but the skipped ones the values of the weight file.
 
         Names and shapes are compared first. Raises ValueError with every difference, and then changes nothing.
-        Layers of the file that are skipped are left aside, and so are those that AlexNet does not have, which are named.
+        Layers of the file that are skipped are left aside; so are those that AlexNet does not have, which are named.
         """
         pretrained = read_weights(self.weights_path)
         loaded = [layer for layer in LAYERS if layer not in self.skip_layer]

@@ -108,7 +108,7 @@ def count_fields(content, start, end, descriptor, count=0):
 
 
 def read_varint(content, start):
-    """Return (number, position after it): 7 bits a byte, lowest first, the highest bit of all bytes but the last set."""
+    """Return (number, position after it): 7 bits a byte, lowest first; the highest bit says that more come."""
     number = 0
     for position in range(start, min(start + 10, len(content))):
         number |= (content[position] & 127) << 7 * (position - start)
@@ -118,14 +118,14 @@ def read_varint(content, start):
 
 
 def blob_array(layer, blob):
-    """Return the array of a blob with the shape that the file gives it, all of whose values must be there."""
+    """Return the array of a blob in the shape that the file gives it; ValueError if it has more or fewer values."""
     legacy = [blob.num, blob.channels, blob.height, blob.width]
     shape = legacy if any(blob.HasField(name) for name in ('num', 'channels', 'height', 'width')) else blob.shape.dim
     data, dtype = (blob.double_data, '<f8') if blob.double_data else (blob.data, '<f4')
     data = b''.join(data)
-    if (len(shape) > AXIS_LIMIT or min(shape, default=0) < 0
-            or math.prod(shape) * np.dtype(dtype).itemsize != len(data)):
-        raise ValueError(f'layer {printable(layer)} has an array of shape {tuple(shape[:AXIS_LIMIT])} in {len(data)} bytes')
+    shape, size = tuple(shape[:AXIS_LIMIT + 1]), np.dtype(dtype).itemsize
+    if len(shape) > AXIS_LIMIT or min(shape, default=0) < 0 or math.prod(shape) * size != len(data):
+        raise ValueError(f'layer {printable(layer)} has an array of shape {shape} in {len(data)} bytes')
     return np.frombuffer(data, dtype).reshape(shape)
 
 

@@ -13,10 +13,11 @@ AXIS_LIMIT = 32
 def read_pickle(content):
     """Return the arrays, dicts, lists, tuples, strings and numbers that a pickle describes.
 
-    content: an mmap at the pickle's first byte; any protocol, from Python 2 or 3. pickletools, which only disassembles, finds the operations; those in OPERATIONS are carried out on a stack as the `pickle` module
-    documents them, every other one is refused. The name of a function stays a name: nothing is imported or called.
-    Arrays (`PickledArray`) keep their value in `.value`. Raises ValueError, or what Python raises for a stack,
-    memo or text that does not hold what an operation needs.
+    content: an mmap at the pickle's first byte; any protocol, from Python 2 or 3. pickletools, which only disassembles,
+    finds the operations; those in OPERATIONS are carried out on a stack as the `pickle` module documents them, every
+    other one is refused. The name of a function stays a name: nothing is imported or called. Arrays (`PickledArray`)
+    keep their value in `.value`. Raises ValueError, or what Python raises for a stack, memo or text that does not hold
+    what an operation needs.
     """
     reader = PickleReader(len(content))
     for count, (operation, argument, _) in enumerate(pickletools.genops(content)):
@@ -63,7 +64,7 @@ class PickledArray:
 
     def fill(self, content, dtype, shape, order):
         # Products of other things than a few whole numbers can take hours or fill the memory.
-        if not isinstance(shape, tuple) or len(shape) > AXIS_LIMIT or not all(type(n) is int and n >= 0 for n in shape):
+        if type(shape) is not tuple or len(shape) > AXIS_LIMIT or not all(type(n) is int and n >= 0 for n in shape):
             raise ValueError('the shape of an array is not a few whole numbers')
         if math.prod(shape) * dtype.dtype().itemsize != len(content):
             raise ValueError(f'an array of shape {shape} has {len(content)} bytes')

@@ -5,42 +5,36 @@
 """
 
 import contextlib
-import mmap
 import os
 import re
-import struct
 import sys
 import tempfile
-import tokenize
 
 import numpy as np
 
 from caffemodel import read_caffemodel
 from console import ArgumentParser, printable, run_command
 from download import download
-from safe_pickle import PickledArray, read_pickle
+from npyfile import read_npy, write_npy
 
-# Shapes of AlexNet's weights in TensorFlow's order; biases have the last axis alone. fc8 may have any number of classes.
-LAYER_SHAPES = {'conv1': (11, 11, 3, 96), 'conv2': (5, 5, 48, 256), 'conv3': (3, 3, 256, 384), 'conv4': (3, 3, 192, 384),
-                'conv5': (3, 3, 192, 256), 'fc6': (9216, 4096), 'fc7': (4096, 4096), 'fc8': (4096, 1000)}
+# Shapes of AlexNet's weights in TensorFlow's order; biases have the last axis alone. 1000 are ImageNet's classes.
+LAYER_SHAPES = {'conv1': (11, 11, 3, 96), 'conv2': (5, 5, 48, 256), 'conv3': (3, 3, 256, 384),
+                'conv4': (3, 3, 192, 384), 'conv5': (3, 3, 192, 256),
+                'fc6': (9216, 4096), 'fc7': (4096, 4096), 'fc8': (4096, 1000)}
 PUBLIC_ADDRESS = 'http://www.cs.toronto.edu/~guerzhoy/tf_alexnet/bvlc_alexnet.npy'
 FILE_LIMIT = 1 << 30  # bytes; AlexNet in double precision, with the gradients that Caffe can save, has 976 MB
 SHOWN_LAYERS = 20
 WEB_PAGE = re.compile(rb'\s*<(!doctype|html|head|body|\?xml)', re.IGNORECASE)
 
-# What numpy.lib.format, pickletools and the reader of their operations raise where content is not what it should be.
-BROKEN_CONTENT = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, MemoryError, SyntaxError,
-                  RecursionError, struct.error, tokenize.TokenError)
-
 
 def read_weights(path):
     """Return {layer: (weights, biases)}, C-ordered float32 arrays, from a .npy or .caffemodel file.
 
-    A .npy file, saved with numpy.save by Python 2 or 3, has one of the two public layouts {layer: [weights, biases]} and
-    {layer: {'weights': weights, 'biases': biases}}. Convolution weights are (height, width, input channels / groups,
-    output channels), fully connected ones (inputs, outputs), biases (outputs,). Values of 16, 32 or 64 bits. Layers
-    of a .caffemodel that AlexNet does not have may be other than pairs. Raises ValueError for any other content, also
-    before code in the file's pickle could run, and for values that are not finite; OSError for a file that can't be opened.
+    A .npy file, saved with numpy.save by Python 2 or 3, has one of the two public layouts, {layer: [weights, biases]}
+    and {layer: {'weights': weights, 'biases': biases}}. Convolution weights are (height, width, input channels / groups,
+    output channels), fully connected ones (inputs, outputs), biases (outputs,). Values have 16, 32 or 64 bits. Layers
+    of a .caffemodel that AlexNet does not have may be other than pairs. Raises ValueError for any other content, without
+    running what is in a pickle, and for values that are not finite; OSError for a file that can't be opened.
     """
     return single_precision(path, read_file(path)[0])
 
@@ -57,7 +51,7 @@ def single_precision(path, layers):
 
 
 def read_file(path):
-    """Return ({layer: arrays}, [type of each layer]) of a weight file: values as stored; types of a .caffemodel only."""
+    """Return ({layer: arrays, values as stored}, [type of each layer], empty for a .npy) of a weight file."""
     try:
         with open(path, 'rb') as file:
             start = file.read(1000)
@@ -66,59 +60,19 @@ def read_file(path):
                 raise ValueError(f'it has more than {FILE_LIMIT} bytes')
             if WEB_PAGE.match(start):
                 raise ValueError('it is a web page')
+            # The first byte of a .npy, or of a bare pickle, begins no .caffemodel.
             layers, types = (read_npy(file), []) if start[:1] in (b'\x93', b'\x80') else read_caffemodel(file)
-    except BROKEN_CONTENT as error:
-        reason = printable(str(error), 300) if isinstance(error, ValueError) else 'its content is damaged'
-        raise ValueError(f'{path} is not a weight file: {reason}') from error
+    except ValueError as error:
+        raise ValueError(f'{path} is not a weight file: {printable(str(error), 300)}') from error
     if not layers:
         raise ValueError(f'{path} is not a weight file: it holds no layers with weights')
     return layers, types
 
 
-def read_npy(file):
-    """Return {layer: [weights, biases]} of an open .npy file; raises one of BROKEN_CONTENT for any other content."""
-    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        skip_npy_header(content)
-        layers = array_value(read_pickle(content))
-        if not isinstance(layers, dict):
-            raise ValueError('it holds no dictionary of layers')
-        layers = {layer: read_pair(layer, blobs) for layer, blobs in layers.items()}
-        # An array can be mentioned many times, and each mention becomes one of its own.
-        if sum(array.nbytes for pair in layers.values() for array in pair) > 2 * len(content):
-            raise ValueError('its layers share arrays')
-    return layers
-
-
-def skip_npy_header(content):
-    """Move `content` to the pickle inside a .npy file (numpy.lib.format); a pickle without header is left alone."""
-    if content[:1] == b'\x80':
-        return
-    version = np.lib.format.read_magic(content)
-    readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-    if version not in readers:
-        raise ValueError(f'.npy version {version} is not known')
-    dtype = readers[version](content)[2]
-    if not dtype.hasobject:
-        raise ValueError('it holds one array, not a dictionary of layers')
-
-
-def array_value(value):
-    """Return the array, or the object that an array without dimensions wraps; other values as they are."""
-    return value.value if isinstance(value, PickledArray) else value
-
-
-def read_pair(layer, blobs):
-    """Return [weights, biases] of one layer; `blobs` is a pair or a dict of two arrays."""
-    pair = (blobs.get('weights'), blobs.get('biases')) if isinstance(blobs, dict) else blobs
-    pair = [array_value(blob) for blob in pair] if isinstance(pair, (list, tuple)) else []
-    if len(pair) != 2 or not all(isinstance(array, np.ndarray) for array in pair):
-        raise ValueError(f'layer {printable(layer)} is not a pair of arrays, weights and biases')
-    return pair
-
-
 def check_layers(path, layers, shapes):
     """Raise ValueError with every difference between a file's arrays and `shapes`, {layer: shape of its weights}."""
-    differences = [text for layer, shape in shapes.items() for text in layer_differences(layer, layers.get(layer), shape)]
+    differences = [text for layer, shape in shapes.items()
+                   for text in layer_differences(layer, layers.get(layer), shape)]
     if differences:
         unknown = unknown_layers(layers)
         raise ValueError(f'{path} does not fit: {"; ".join(differences)}. It has {listed(layers)}'
@@ -216,7 +170,7 @@ def weights_table(layers, types):
     if missing:
         lines.append(f"AlexNet's layers that it lacks: {' '.join(missing)}")
     if 'LRN' in types and 'Pooling' in types[:types.index('LRN')]:
-        lines.append('It pools before it normalises, as CaffeNet does; this network normalises first, as bvlc_alexnet does')
+        lines.append('It pools before it normalises, as CaffeNet; this network normalises first, as bvlc_alexnet')
     return lines
 
 
@@ -243,7 +197,7 @@ def main(arguments):
     if options.output:
         layers = single_precision(options.file, layers)
         with new_file(options.output) as file:
-            np.save(file, {layer: list(arrays) for layer, arrays in layers.items()}, allow_pickle=True)
+            write_npy(file, layers)
     return 0
 
 

@@ -1,6 +1,7 @@
 import os
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -38,7 +39,7 @@ def test_both_formats_shapes_and_precisions(tmp_path, v1, old_shape, dtype):
         assert weights.dtype == biases.dtype == np.float32 and weights.flags.c_contiguous
         np.testing.assert_array_equal(biases, np.float32(layers[name][1]))
     # Position by position: Caffe's (o, i, h, w) is TensorFlow's (h, w, i, o); Caffe flattens channels first.
-    assert got['conv1'][0].shape == (2, 5, 3, 4) and got['fc6'][0].shape == (9216, 20) and got['fc7'][0].shape == (20, 1)
+    assert [got[name][0].shape for name in ('conv1', 'fc6', 'fc7')] == [(2, 5, 3, 4), (9216, 20), (20, 1)]
     for h, w, i, o in np.ndindex(2, 5, 3, 4):
         assert got['conv1'][0][h, w, i, o] == np.float32(layers['conv1'][0][o, i, h, w])
     for h, w, c in np.ndindex(6, 6, 256):
@@ -81,10 +82,14 @@ def test_fc8_is_that_of_caffe(full_size):
 
 def test_the_written_file_is_of_the_public_layout(full_size):
     # As the well-known scripts read it.
-    layers = np.load(full_size / 'drawn.npy', allow_pickle=True, encoding='bytes').item()
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        layers = np.load(full_size / 'drawn.npy', allow_pickle=True, encoding='bytes').item()
     assert {name: [array.shape for array in arrays] for name, arrays in layers.items()} == {
         name: [shape, shape[-1:]] for name, shape in LAYER_SHAPES.items()}
     assert all(type(arrays) is list and array.dtype == np.float32 for arrays in layers.values() for array in arrays)
+    with open(full_size / 'drawn.npy', 'rb') as file:  # as NumPy 1 names it, and as Python 3.0 can read it
+        assert b'\x80\x03cnumpy.core.multiarray\n_reconstruct\n' in file.read(1000)
     assert sorted(os.listdir(full_size)) == ['drawn.caffemodel', 'drawn.npy']
 
 
@@ -111,7 +116,8 @@ assert len(sizes) == 2 and max(sizes) < 1 << 20, sizes
 
 @pytest.mark.skipif(not os.path.exists('/proc/self/clear_refs'), reason='measures the peak of memory as Linux shows it')
 def test_loading_takes_memory_of_less_than_three_files_and_leaves_the_graph_small(full_size, tmp_path):
-    subprocess.run([sys.executable, '-c', LOAD, *map(str, full_size.iterdir()), str(tmp_path)], check=True, cwd=ROOT, timeout=60)
+    command = [sys.executable, '-c', LOAD, *map(str, full_size.iterdir()), str(tmp_path)]
+    subprocess.run(command, check=True, cwd=ROOT, timeout=60)
 
 
 def test_numbers_in_pieces_and_unpacked_dimensions(tmp_path):
@@ -131,10 +137,12 @@ def shape_of(*dims):
     return field(7, field(1, b''.join(map(varint, dims))))
 
 
+@pytest.mark.filterwarnings('error')
 @pytest.mark.parametrize('content, message', [
     (b'', 'holds no layers'),
     (field(1, 'a net'), 'holds no layers'),
     (layer('relu1', 'ReLU', []), 'holds no layers'),
+    (varint(9 << 3) + b'\xff' * (1 << 23), 'neither a .npy nor a .caffemodel'),  # a number of 59 million bits
     (b'\n\n <!DOCTYPE html><html>log in</html>', 'it is a web page'),
     (fc8(shape_of(2, 3), field(5, b'\0' * 20)), r'layer fc8 has an array of shape \(2, 3\) in 20 bytes'),
     (fc8(shape_of(2**40, 2**40), field(5, b'\0' * 24)), 'layer fc8 has an array of shape'),

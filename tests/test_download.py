@@ -170,7 +170,8 @@ def test_auto_downloads_once_and_says_why_it_could_not(server, content, tmp_path
     (tmp_path / 'here').mkdir()
     monkeypatch.setattr(weights, 'PUBLIC_ADDRESS', server.address('missing'))
     assert weights.find_weights('auto', str(tmp_path / 'here')) is None
-    assert capsys.readouterr().err == f'{server.address("missing")} could not be downloaded: HTTP Error 404: Not Found\n'
+    reason = 'could not be downloaded: HTTP Error 404: Not Found'
+    assert capsys.readouterr().err == f'{server.address("missing")} {reason}\n'
     monkeypatch.setattr(weights, 'PUBLIC_ADDRESS', server.address('whole'))
     for _ in range(2):
         path = weights.find_weights('auto', str(tmp_path / 'here'))

@@ -104,7 +104,8 @@ def gadgets(target):
         'inside an array of objects': pickle.dumps({'conv1': [objects, objects]}, 4),
         'behind a right header': saved.getvalue(),
         'as a dtype': pickle.dumps(Call(np.dtype, Call(eval, f'{code} or "f4"')), 4),
-        'as a state of an array': b'\x80\x02cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R(K\x01)'
+        'as a state of an array': b'\x80\x02cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R'
+                                  b'(K\x01)'
                                   b'cnumpy\ndtype\nU\x02O8K\x00K\x01\x87R\x89](cos\nsystem\n' + text + b'\x85Retb.',
         'as a key': b'\x80\x02}cos\nsystem\n' + text + b'\x85RK\x01s.',
         'eval': pickle.dumps(Call(eval, code), 4),
@@ -145,7 +146,7 @@ def test_pickles_that_run_code_are_refused_and_run_nothing(tmp_path, kind):
     b'\x80\x02c_codecs\nencode\nX\x01\x00\x00\x00aX\x03\x00\x00\x00zip\x86R.', b'\x80\x02cnumpy.testing\nrunstring\n)R.',
     b"\x93NUMPY\x01\x00v\x00{'descr': __import__('os').getpid(), 'fortran_order': False, 'shape': ()}".ljust(128) + b'\x80\x02}.'])
 def test_other_operations_than_those_of_arrays_are_refused(tmp_path, content):
-    """Persistent ids, the extension registry, objects made by class, state of functions, buffers, codecs, code in a header."""
+    """Persistent ids, extension registry, objects made by class, state of functions, buffers, codecs, a header's code."""
     (tmp_path / 'w.npy').write_bytes(content)
     with pytest.raises(ValueError, match='w.npy is not a weight file'):
         read_weights(str(tmp_path / 'w.npy'))
@@ -154,7 +155,8 @@ def test_other_operations_than_those_of_arrays_are_refused(tmp_path, content):
 def pickled_array(shape, content):
     """Return operations that make a float32 array of this content; shape: operations that make it."""
     return (b'cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R(K\x01' + shape +
-            b'cnumpy\ndtype\nU\x02f4K\x00K\x01\x87R(K\x03U\x01<NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb\x89' + content + b'tb')
+            b'cnumpy\ndtype\nU\x02f4K\x00K\x01\x87R(K\x03U\x01<NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb\x89' +
+            content + b'tb')
 
 
 LONG_NUMBER = b'\x8a\xff' + b'\x7f' * 255
@@ -162,10 +164,12 @@ LONG_NUMBER = b'\x8a\xff' + b'\x7f' * 255
 
 @pytest.mark.parametrize('operations, message', [
     (b'}q\x02(U\x01a' + pickled_array(b'(' + LONG_NUMBER * 20_000 + b't', b'U\x00') + b'u', 'a few whole numbers'),
-    (b'}q\x02(U\x01a' + pickled_array(b'(T\x00\x00\x10\x00' + b'a' * (1 << 20) + b'K\xfft', b'U\x00') + b'u', 'few whole numbers'),
-    (b'T\x00\x00\x10\x00' + b'a' * (1 << 20) + b'q\x01' + b'c_codecs\nencode\nX\x01\x00\x00\x00aX\x06\x00\x00\x00latin1\x86R',
+    (b'}(U\x01a' + pickled_array(b'(T\x00\x00\x10\x00' + b'a' * (1 << 20) + b'K\xfft', b'U\x00') + b'u',
+     'few whole numbers'),
+    (b'c_codecs\nencode\nX\x01\x00\x00\x00aX\x06\x00\x00\x00latin1\x86R',
      'no dictionary'),
-    (b'X\x00\x00\x10\x00' + b'a' * (1 << 20) + b'q\x01' + b'c_codecs\nencode\nh\x01X\x06\x00\x00\x00latin1\x86R' * 30_000,
+    (b'X\x00\x00\x10\x00' + b'a' * (1 << 20) + b'q\x01' +
+     b'c_codecs\nencode\nh\x01X\x06\x00\x00\x00latin1\x86R' * 30_000,
      'encodes text'),
     (pickled_array(b'(K\x80K\x80t', b'T\x00\x00\x01\x00' + b'\0' * 65536) + b'q\x01}(' + b''.join(
         b'U\x05%05d](h\x01h\x01e' % n for n in range(15_000)) + b'u', 'share arrays')])
@@ -200,6 +204,13 @@ def test_other_content_is_refused(tmp_path, write, message):
         read_weights(str(tmp_path / 'w.npy'))
 
 
+def test_files_that_are_too_large_are_refused_unread(tmp_path):
+    with open(tmp_path / 'w.npy', 'wb') as file:
+        file.truncate((1 << 30) + 1)  # takes no space
+    with pytest.raises(ValueError, match='more than 1073741824 bytes'):
+        read_weights(str(tmp_path / 'w.npy'))
+
+
 def sound_files(folder):
     """Return the content of a small weight file of each kind."""
     layers, path = small_layers(), folder / 'sound.npy'
@@ -212,7 +223,7 @@ def sound_files(folder):
 
 
 def read_damaged_files(folder):
-    """Read thousands of cut, changed and random files: arrays, or a ValueError of one line; no warning, little memory."""
+    """Read cut, changed and random files: arrays, or a ValueError of one line; no warning, little memory."""
     warnings.simplefilter('error')
     random, path, refused, count = np.random.RandomState(2), folder / 'damaged', 0, 0
 
@@ -269,15 +280,16 @@ def test_table_of_layers_ranges_and_what_fits(tmp_path):
     cells = [[cell.strip() for cell in row if cell.strip()] for row in cells]
     assert cells[0] == ['layer', 'shapes', 'type', 'values', 'AlexNet']
     assert cells[1][:3] == ['conv1', '(11, 11, 3, 96) (96,)', 'float32'] and cells[1][4] == 'fits'
-    assert cells[2] == ['conv2', '(1, 2) (2,)', 'float16 float64', '-1.5 to 2, not finite', 'conv2/weights is (1, 2) and should be '
-                        '(5, 5, 48, 256); conv2/biases is (2,) and should be (256,)']
+    assert cells[2] == ['conv2', '(1, 2) (2,)', 'float16 float64', '-1.5 to 2, not finite',
+                        'conv2/weights is (1, 2) and should be (5, 5, 48, 256); conv2/biases is (2,) and should be (256,)']
     assert cells[3] == ['fc8', '(4096, 3) (3,)', 'float64', '0 to 0, 1 to 1', 'fits']  # any number of classes
     assert cells[4] == ['fc8_\\x1b[31m', '(2, 1) (0,)', 'float64', '0 to 0, none', 'has no such layer']
     assert lines[5:] == ["AlexNet's layers that it lacks: conv3 conv4 conv5 fc6 fc7"]
 
 
 @pytest.mark.parametrize('v1', [False, True])
-@pytest.mark.parametrize('order, said', [(('Pooling', 'LRN'), True), (('LRN', 'Pooling'), False), (('Pooling',), False)])
+@pytest.mark.parametrize('order, said', [
+    (('Pooling', 'LRN'), True), (('LRN', 'Pooling'), False), (('Pooling',), False)])
 def test_table_tells_caffenet_from_alexnet(tmp_path, order, said, v1):
     content = layer('conv1', 'Convolution', [blob(np.ones((1, 1, 1, 1), 'f4'))], v1)
     (tmp_path / 'net').write_bytes(content + b''.join(layer(kind, kind, [], v1) for kind in order))
@@ -286,7 +298,8 @@ def test_table_tells_caffenet_from_alexnet(tmp_path, order, said, v1):
 
 def run(*arguments):
     """Run the command; return (exit status, standard output, standard error)."""
-    done = subprocess.run([sys.executable, 'weights.py', *map(str, arguments)], cwd=ROOT, capture_output=True, text=True)
+    command = [sys.executable, 'weights.py', *map(str, arguments)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     return done.returncode, done.stdout, done.stderr
 
 
@@ -296,7 +309,8 @@ def test_command_shows_and_converts(tmp_path):
     source, target = tmp_path / 'in.caffemodel', tmp_path / 'out.npy'
     source.write_bytes(caffemodel(caffe_layers))
     status, table, errors = run(source)
-    assert (status, errors) == (0, '') and 'conv1  (2, 3, 4, 5) (5,)' in table and os.listdir(tmp_path) == ['in.caffemodel']
+    assert (status, errors) == (0, '') and 'conv1  (2, 3, 4, 5) (5,)' in table
+    assert os.listdir(tmp_path) == ['in.caffemodel']
     assert run(source, target) == (0, table, '')
     assert_same(np.load(target, allow_pickle=True, encoding='bytes').item(), small_layers())
     assert run(source, target)[0::2] == (2, f'error: {target} exists already: --force replaces it\n')
@@ -309,7 +323,8 @@ def test_command_shows_and_converts(tmp_path):
                          ids=['empty', 'rubbish', 'not finite'])
 def test_command_leaves_nothing_after_an_error(tmp_path, content):
     (tmp_path / 'in').write_bytes(content)
-    for arguments in (['in', 'out.npy'], ['in', 'out.npy', '--force'], ['in', 'out.caffemodel'], ['none', 'out.npy'], [], ['--x']):
+    for arguments in (['in', 'out.npy'], ['in', 'out.npy', '--force'], ['in', 'out.caffemodel'], ['none', 'out.npy'],
+                      [], ['--x']):
         with pytest.raises((ValueError, OSError)):
             main([str(tmp_path / argument) if argument[:1] != '-' else argument for argument in arguments])
     assert os.listdir(tmp_path) == ['in']

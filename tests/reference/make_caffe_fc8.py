@@ -3,9 +3,9 @@
     pip install kendryte-caffe==1.0.0.20210829 'protobuf<3.21'        (Python 3.8)
     python tests/reference/make_caffe_fc8.py DEPLOY_PROTOTXT OUT.caffemodel
 
-DEPLOY_PROTOTXT is models/bvlc_alexnet/deploy.prototxt of Caffe. Caffe loads the file that tests/caffe_files.py writes, so
-that this is known to be a file for Caffe; fc8 goes to caffe_fc8.npy beside this script, and OUT.caffemodel (244 MB) is
-the same network as Caffe saves it.
+DEPLOY_PROTOTXT is models/bvlc_alexnet/deploy.prototxt of Caffe. Caffe loads the file that tests/caffe_files.py writes,
+so that this is known to be a file for Caffe; fc8 goes to caffe_fc8.npy beside this script, and OUT.caffemodel (244 MB)
+is the same network as Caffe saves it.
 """
 
 import os
