@@ -41,10 +41,12 @@ def read_caffemodel(file):
     for layer in [*net.layer, *net.layers]:
         kind = layer.type if isinstance(layer.type, str) else V1_TYPES.get(layer.type, 'other')
         types.append(kind)
-        if layer.blobs and layer.name in layers:
-            raise ValueError(f'it has two layers called {printable(layer.name)}')
+        # The library leaves names that are not UTF-8 as bytes.
+        name = layer.name if isinstance(layer.name, str) else layer.name.decode(errors='replace')
+        if layer.blobs and name in layers:
+            raise ValueError(f'it has two layers called {printable(name)}')
         if layer.blobs:
-            layers[layer.name] = in_tensorflow_order([blob_array(layer.name, blob) for blob in layer.blobs], kind)
+            layers[name] = in_tensorflow_order([blob_array(name, blob) for blob in layer.blobs], kind)
     return layers, types
 
 

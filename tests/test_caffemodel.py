@@ -167,6 +167,11 @@ def test_small_files_of_countless_fields_are_refused_before_they_fill_the_memory
         read_weights(write(tmp_path, content))
 
 
+def test_names_that_are_not_utf8_are_still_names(tmp_path):
+    content = layer('fc8', 'InnerProduct', [blob(np.ones(2, 'f4'))])
+    assert list(read_weights(write(tmp_path, content.replace(b'fc8', b'f\xff8')))) == ['f\ufffd8']
+
+
 def test_layers_of_other_types_are_kept_as_they_are(tmp_path):
     arrays = [np.float32(np.random.RandomState(2).rand(*shape)) for shape in [(3,), (2, 2, 2, 2), (1,)]]
     got = read_weights(write(tmp_path, layer('norm', 'BatchNorm', [blob(array) for array in arrays])))

@@ -139,6 +139,7 @@ def test_a_right_file_arrives(server, content, tmp_path, behaviour, ranges):
     weights.download_weights(server.address(behaviour), str(tmp_path / 'here' / 'w.npy'))
     assert (tmp_path / 'here' / 'w.npy').read_bytes() == content
     assert os.listdir(tmp_path / 'here') == ['w.npy']
+    assert os.stat(tmp_path / 'here' / 'w.npy').st_mode & 0o777 == 0o644  # others may read it, as any new file
     assert server.requests == ranges  # only what is lacking is asked for again
 
 

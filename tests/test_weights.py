@@ -225,6 +225,7 @@ def sound_files(folder):
 def read_damaged_files(folder):
     """Read cut, changed and random files: arrays, or a ValueError of one line; no warning, little memory."""
     warnings.simplefilter('error')
+    warnings.simplefilter('ignore', DeprecationWarning)  # which Python does not show either
     random, path, refused, count = np.random.RandomState(2), folder / 'damaged', 0, 0
 
     def changed(content):
