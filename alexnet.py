@@ -10,12 +10,12 @@ import math
 import numpy as np
 
 from console import quiet_startup
-from weights import read_weights
+from weights import LAYER_SHAPES, check_layers, listed, read_weights, unknown_layers
 
 with quiet_startup():
     import tensorflow.compat.v1 as tf
 
-LAYERS = ('conv1', 'conv2', 'conv3', 'conv4', 'conv5', 'fc6', 'fc7', 'fc8')
+LAYERS = tuple(LAYER_SHAPES)  # conv1 to conv5, fc6 to fc8
 IMAGE_SIZE = 227  # height and width, in pixels
 
 
@@ -122,31 +122,19 @@ class AlexNet:
         """Give all layers but the skipped ones the values of the weight file.
 
         Names and shapes are compared first. Raises ValueError with every difference, and then changes nothing.
-        Layers of the file that are skipped, or that AlexNet does not have, are left aside.
+        Layers of the file that are skipped are left aside; so are those that AlexNet does not have, which are named.
         """
         pretrained = read_weights(self.weights_path)
         loaded = [layer for layer in LAYERS if layer not in self.skip_layer]
-        self.check_shapes(pretrained, loaded)
+        check_layers(self.weights_path, pretrained,
+                     {layer: tuple(self.variables[layer][0].shape.as_list()) for layer in loaded})
+        if unknown := unknown_layers(pretrained):
+            print(f'{self.weights_path}: AlexNet has no {listed(unknown)}; left aside')
         for layer in loaded:
             for variable, value in zip(self.variables[layer], pretrained[layer]):
                 # The initial value is a tensor like any other: fed, it takes no new operation and leaves the
                 # graph definition small.
                 session.run(variable.initializer, {variable.initializer.inputs[1]: value})
-
-    def check_shapes(self, pretrained, loaded):
-        """Raise ValueError with every difference between the file's arrays and the layers to be loaded."""
-        differences = []
-        for layer in loaded:
-            if layer not in pretrained:
-                differences.append(f'{layer} is missing')
-                continue
-            for name, variable, value in zip(('weights', 'biases'), self.variables[layer], pretrained[layer]):
-                if tuple(variable.shape.as_list()) != np.shape(value):
-                    differences.append(f'{layer}/{name} is {np.shape(value)} and should be {tuple(variable.shape.as_list())}')
-        if differences:
-            raise ValueError(f'{self.weights_path} does not fit: {"; ".join(differences)}. It has '
-                             f'{" ".join(sorted(pretrained))}. A layer that it lacks can be trained from scratch: '
-                             f'name it in train_layers')
 
 
 @tf.custom_gradient

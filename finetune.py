@@ -36,7 +36,7 @@ class Settings:
     skip_broken: bool = setting(False, 'leave out images that are missing or broken, instead of stopping')
 
     # The network
-    weights_path: str = setting('auto', 'a .npy file; auto: bvlc_alexnet.npy, downloaded if need be; none: no file')
+    weights_path: str = setting('auto', 'a .npy or .caffemodel file; auto: bvlc_alexnet.npy, downloaded if need be; none: no file')
     train_layers: tuple[str, ...] = setting(('fc7', 'fc8'), f'layers that are trained, of {" ".join(LAYERS)}')
     skip_layers: tuple[str, ...] | None = setting(None, 'trained layers that start from scratch; None: train_layers')
 

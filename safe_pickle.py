@@ -7,18 +7,19 @@ import numpy as np
 
 OPERATION_LIMIT = 100_000  # a file of AlexNet weights has about 500
 DTYPES = ('f2', 'f4', 'f8')
+AXIS_LIMIT = 32
 
 
 def read_pickle(content):
     """Return the arrays, dicts, lists, tuples, strings and numbers that a pickle describes.
 
-    content: a binary file or mmap at the pickle's first byte; any protocol, from Python 2 or 3. pickletools, which
-    only disassembles, finds the operations; those in OPERATIONS are carried out on a stack as the `pickle` module
-    documents them, every other one is refused. The name of a function stays a name: nothing is imported or called.
-    Arrays (`PickledArray`) keep their value in `.value`. Raises ValueError, or what Python raises for a stack,
-    memo or text that does not hold what an operation needs.
+    content: an mmap at the pickle's first byte; any protocol, from Python 2 or 3. pickletools, which only disassembles,
+    finds the operations; those in OPERATIONS are carried out on a stack as the `pickle` module documents them, every
+    other one is refused. The name of a function stays a name: nothing is imported or called. Arrays (`PickledArray`)
+    keep their value in `.value`. Raises ValueError, or what Python raises for a stack, memo or text that does not hold
+    what an operation needs.
     """
-    reader = PickleReader()
+    reader = PickleReader(len(content))
     for count, (operation, argument, _) in enumerate(pickletools.genops(content)):
         if count > OPERATION_LIMIT:
             raise ValueError(f'its pickle has more than {OPERATION_LIMIT} operations')
@@ -62,8 +63,10 @@ class PickledArray:
             self.fill(content, dtype, shape, 'F' if fortran_order else 'C')
 
     def fill(self, content, dtype, shape, order):
-        content = content.encode('latin-1') if isinstance(content, str) else content
-        if min(shape, default=0) < 0 or math.prod(shape) * dtype.dtype().itemsize != len(content):
+        # Products of other things than a few whole numbers can take hours or fill the memory.
+        if type(shape) is not tuple or len(shape) > AXIS_LIMIT or not all(type(n) is int and n >= 0 for n in shape):
+            raise ValueError('the shape of an array is not a few whole numbers')
+        if math.prod(shape) * dtype.dtype().itemsize != len(content):
             raise ValueError(f'an array of shape {shape} has {len(content)} bytes')
         self.value = np.frombuffer(content, dtype.dtype()).reshape(shape, order=order)
 
@@ -76,14 +79,18 @@ def text(value):
 class PickleReader:
     """The stack, the marks on it and the memo; one method an operation, or a family of them."""
 
-    def __init__(self):
+    def __init__(self, encodable):
         self.stack, self.marks, self.memo = [], [], {}
+        self.encodable = encodable  # characters that may still be made into bytes
 
     def ignore(self, argument):
         pass
 
     def push(self, argument):
         self.stack.append(argument)
+
+    def push_bytes(self, argument):
+        self.stack.append(argument.encode('latin-1'))
 
     def pop(self, argument):
         self.stack.pop()
@@ -145,7 +152,14 @@ class PickleReader:
         arguments, function = self.stack.pop(), self.stack.pop()
         if not isinstance(function, Name):
             raise ValueError('its pickle calls something that has no name')
-        self.stack.append(stand_in(function, arguments))
+        self.stack.append(self.encode(*arguments) if function == '_codecs.encode' else stand_in(function, arguments))
+
+    def encode(self, string, encoding):
+        """Return bytes, as protocol 2 of Python 3 writes them; the same text again and again would fill the memory."""
+        self.encodable -= len(string)
+        if encoding != 'latin1' or self.encodable < 0:
+            raise ValueError('its pickle encodes text as no array needs')
+        return string.encode('latin-1')
 
     def build(self, argument):
         state = self.stack.pop()
@@ -156,8 +170,6 @@ def stand_in(function, arguments):
     """Return what NumPy's own pickling functions would make; any other function is refused by name."""
     if function == 'numpy.dtype':
         return PickledDtype(text(arguments[0]))
-    if function == '_codecs.encode':  # how protocol 2 of Python 3 writes bytes
-        return arguments[0].encode('latin-1')
     for package in ('numpy.core.', 'numpy._core.'):
         if function == package + 'multiarray._reconstruct':
             return PickledArray()
@@ -171,8 +183,9 @@ def stand_in(function, arguments):
 OPERATIONS = {
     **dict.fromkeys(('PROTO', 'FRAME', 'STOP'), PickleReader.ignore),
     **dict.fromkeys(('INT', 'BININT', 'BININT1', 'BININT2', 'LONG', 'LONG1', 'FLOAT', 'BINFLOAT'), PickleReader.push),
-    **dict.fromkeys(('STRING', 'BINSTRING', 'SHORT_BINSTRING', 'UNICODE', 'BINUNICODE', 'SHORT_BINUNICODE',
-                     'BINUNICODE8', 'BINBYTES', 'SHORT_BINBYTES', 'BINBYTES8', 'BYTEARRAY8'), PickleReader.push),
+    **dict.fromkeys(('UNICODE', 'BINUNICODE', 'SHORT_BINUNICODE', 'BINUNICODE8'), PickleReader.push),
+    **dict.fromkeys(('BINBYTES', 'SHORT_BINBYTES', 'BINBYTES8', 'BYTEARRAY8'), PickleReader.push),
+    **dict.fromkeys(('STRING', 'BINSTRING', 'SHORT_BINSTRING'), PickleReader.push_bytes),  # Python 2's str is bytes
     'NONE': lambda reader, _: reader.push(None),
     'NEWTRUE': lambda reader, _: reader.push(True),
     'NEWFALSE': lambda reader, _: reader.push(False),

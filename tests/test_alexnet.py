@@ -142,6 +142,17 @@ def test_every_difference_is_named_and_nothing_assigned(network, tmp_path):
     np.testing.assert_array_equal(session.run(model.variables['conv1'])[1], before[1])
 
 
+def test_layers_that_alexnet_does_not_have_are_named(network, tmp_path, capsys):
+    session, model = network
+    np.save(tmp_path / 'w.npy', {**random_conv_weights(), 'fc8_flickr': [np.ones((2, 1)), np.ones(1)]}, allow_pickle=True)
+    path, model.weights_path = model.weights_path, str(tmp_path / 'w.npy')
+    try:
+        model.load_initial_weights(session)
+    finally:
+        model.weights_path = path
+    assert capsys.readouterr().out == f'{tmp_path / "w.npy"}: AlexNet has no fc8_flickr; left aside\n'
+
+
 def test_unknown_layers_are_refused_and_the_legal_ones_listed():
     with tf.Graph().as_default(), pytest.raises(ValueError, match='called conv10, fc9; the layers are conv1 conv2'):
         AlexNet(tf.placeholder(tf.float32, [None, 227, 227, 3]), 1.0, 2, ['fc9', 'conv10', 'fc8'])

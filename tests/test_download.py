@@ -1,0 +1,185 @@
+import http.server
+import os
+import socket
+import threading
+import time
+
+import numpy as np
+import pytest
+
+import download
+import weights
+
+
+@pytest.fixture
+def content(tmp_path, monkeypatch):
+    """A weight file's bytes, 400 kB, and limits so small that tests of it are quick."""
+    monkeypatch.setattr(weights, 'LAYER_SHAPES', {'conv1': (5, 5, 10, 200), 'fc8': (100, 500)})
+    monkeypatch.setattr(download, 'TIMEOUT', 1)
+    monkeypatch.setattr(download, 'SPEED_PERIOD', 0.5)
+    monkeypatch.setattr(download, 'RETRY_SIZE', 100_000)
+    monkeypatch.setenv('no_proxy', '127.0.0.1')
+    random = np.random.RandomState(0)
+    np.save(tmp_path / 'source.npy', {layer: [np.float32(random.rand(*shape)), np.float32(random.rand(shape[-1]))]
+                                      for layer, shape in weights.LAYER_SHAPES.items()}, allow_pickle=True)
+    return (tmp_path / 'source.npy').read_bytes()
+
+
+class Server(http.server.ThreadingHTTPServer):
+    """Answers on loopback with the method of Handler that the first folder of the address names."""
+
+    def __init__(self, content):
+        super().__init__(('127.0.0.1', 0), Handler)
+        self.content, self.requests = content, []
+        self.stopped = threading.Event()  # ends what would never end
+
+    def address(self, behaviour):
+        return f'http://127.0.0.1:{self.server_port}/{behaviour}/w.npy'
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.server.requests.append(self.headers.get('Range'))
+        try:
+            getattr(self, self.path.split('/')[1])(self.server.content, len(self.server.requests) == 1)
+        except (BrokenPipeError, ConnectionResetError):
+            pass
+
+    def log_message(self, *arguments):
+        pass
+
+    def answer(self, status, announced, body, **headers):
+        self.send_response(status)
+        if announced is not None:
+            self.send_header('Content-Length', announced)
+        for name, value in headers.items():
+            self.send_header(name.replace('_', '-'), value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def whole(self, content, first):
+        self.answer(200, len(content), content)
+
+    def unannounced(self, content, first):
+        self.answer(200, None, content)
+
+    def cut(self, content, first):
+        if first:
+            return self.answer(200, len(content), content[:250_000], ETag='"1"')
+        assert self.headers['If-Range'] == '"1"'
+        start = int(self.headers['Range'][len('bytes='):-1])
+        self.answer(206, len(content) - start, content[start:], ETag='"1"',
+                    Content_Range=f'bytes {start}-{len(content) - 1}/{len(content)}')
+
+    def cut_and_changed(self, content, first):
+        self.answer(200, len(content), b'x' * 250_000 if first else content, ETag='"1"' if first else '"2"')
+
+    def cut_without_version(self, content, first):
+        self.answer(200, len(content), b'x' * 250_000 if first else content)
+
+    def cut_always(self, content, first):
+        self.answer(200, len(content), content[:250_000], ETag='"1"')
+
+    def cut_early(self, content, first):
+        self.answer(200, len(content), content[:1000], ETag='"1"')
+
+    def slow(self, content, first):
+        self.answer(200, len(content), b'')
+        for start in range(0, len(content), 40_000):
+            time.sleep(0.1)
+            self.wfile.write(content[start:start + 40_000])
+
+    def drips(self, content, first):
+        self.answer(200, len(content), content[:99_000])
+        while not self.server.stopped.wait(0.1):
+            self.wfile.write(b'x')
+
+    def stalls(self, content, first):
+        self.answer(200, len(content), content[:1000])
+        self.server.stopped.wait()
+
+    def silent(self, content, first):
+        self.server.stopped.wait()
+
+    def missing(self, content, first):
+        self.answer(404, 9, b'not found')
+
+    def page(self, content, first):
+        self.answer(200, None, b'\n<!DOCTYPE html>\n<html><body>Log in to the network first</body></html>')
+
+    def too_large(self, content, first):
+        self.answer(200, 1 << 40, content)
+
+    def endless(self, content, first):
+        self.answer(200, None, b'')
+        while True:
+            self.wfile.write(content)
+
+    def other_shapes(self, content, first):
+        self.answer(200, len(content), content.replace(b'conv1', b'conv9'))
+
+    def not_finite(self, content, first):
+        self.answer(200, len(content), content[:100_000] + b'\xff' * 400 + content[100_400:])
+
+
+@pytest.fixture
+def server(content):
+    with Server(content) as server:
+        threading.Thread(target=server.serve_forever, args=[0.01], daemon=True).start()
+        yield server
+        server.stopped.set()
+        server.shutdown()
+
+
+@pytest.mark.parametrize('behaviour, ranges', [
+    ('whole', [None]), ('unannounced', [None]), ('slow', [None]), ('cut', [None, 'bytes=250000-']),
+    ('cut_and_changed', [None, 'bytes=250000-']), ('cut_without_version', [None, None])])
+def test_a_right_file_arrives(server, content, tmp_path, behaviour, ranges):
+    (tmp_path / 'here').mkdir()
+    weights.download_weights(server.address(behaviour), str(tmp_path / 'here' / 'w.npy'))
+    assert (tmp_path / 'here' / 'w.npy').read_bytes() == content
+    assert os.listdir(tmp_path / 'here') == ['w.npy']
+    assert os.stat(tmp_path / 'here' / 'w.npy').st_mode & 0o777 == 0o644  # others may read it, as any new file
+    assert server.requests == ranges  # only what is lacking is asked for again
+
+
+@pytest.mark.parametrize('behaviour, message, tries', [
+    ('cut_always', 'it ended after 250000 of', 2), ('cut_early', 'it ended after 1000 of', 1),
+    ('drips', 'less than 10000 bytes a second', 1), ('stalls', 'timed out', 1), ('silent', 'timed out', 1),
+    ('missing', '404', 1), ('page', 'what arrived is not a weight file: it is a web page', 1),
+    ('too_large', 'larger than', 1), ('endless', 'larger than', 1),
+    ('other_shapes', 'what arrived does not fit: conv1 is missing. It has conv9 fc8 .AlexNet has no conv9', 1),
+    ('not_finite', 'what arrived: layer conv1 holds values that are not finite', 1)])
+def test_what_is_wrong_is_said_and_leaves_nothing(server, tmp_path, monkeypatch, behaviour, message, tries):
+    monkeypatch.setattr(weights, 'FILE_LIMIT', 1 << 20)
+    (tmp_path / 'here').mkdir()
+    with pytest.raises((OSError, ValueError), match=message) as error:
+        weights.download_weights(server.address(behaviour), str(tmp_path / 'here' / 'w.npy'))
+    assert '\n' not in str(error.value)
+    assert os.listdir(tmp_path / 'here') == [] and len(server.requests) == tries
+
+
+def test_a_server_that_is_not_there(content, tmp_path):
+    with socket.socket() as taken:  # bound, but not listening: connections are refused
+        taken.bind(('127.0.0.1', 0))
+        with pytest.raises(OSError, match='refused'):
+            weights.download_weights(f'http://127.0.0.1:{taken.getsockname()[1]}/w.npy', str(tmp_path / 'w.npy'))
+    assert os.listdir(tmp_path) == ['source.npy']
+
+
+def test_auto_downloads_once_and_says_why_it_could_not(server, content, tmp_path, monkeypatch, capsys):
+    (tmp_path / 'here').mkdir()
+    monkeypatch.setattr(weights, 'PUBLIC_ADDRESS', server.address('missing'))
+    assert weights.find_weights('auto', str(tmp_path / 'here')) is None
+    reason = 'could not be downloaded: HTTP Error 404: Not Found'
+    assert capsys.readouterr().err == f'{server.address("missing")} {reason}\n'
+    monkeypatch.setattr(weights, 'PUBLIC_ADDRESS', server.address('whole'))
+    for _ in range(2):
+        path = weights.find_weights('auto', str(tmp_path / 'here'))
+        assert path == str(tmp_path / 'here' / 'bvlc_alexnet.npy')
+    assert len(server.requests) == 2 and open(path, 'rb').read() == content
+
+
+def test_a_folder_that_can_not_be_written_is_an_error_of_the_download(server, tmp_path):
+    with pytest.raises(OSError):
+        weights.download_weights(server.address('whole'), str(tmp_path / 'nowhere' / 'w.npy'))
