@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from alexnet import IMAGE_SIZE, LAYERS, AlexNet
+from alexnet import IMAGE_SIZE, LAYERS, AlexNet, open_session
 from bottlenecks import NoRoom, feature_output, network_key, store_batches
 from console import parse_settings, quiet_startup, run_command, setting
 from datagenerator import ImageDataGenerator, check_images
@@ -96,7 +96,7 @@ def finetune(settings):
         frozen = [variable for layer in LAYERS if layer not in trained for variable in variables[layer]]
         checkpoints = Checkpoints(frozen, [variable for layer in trained for variable in variables[layer]])
         graph.finalize()
-        with open_session(settings) as session:
+        with open_session(settings.precision, settings.num_threads) as session:
             initialize(session, graph, network.model)
             print('\n'.join(layer_table(network.model, trained, set(LAYERS) - set(skipped))))
             network, batches = prepare_batches(settings, session, network, data, trained)
@@ -151,20 +151,6 @@ def build_network(settings, num_classes, trained, skipped, weights_path):
     train_op = optimizer.minimize(tf.reduce_mean(losses), tf.train.get_or_create_global_step(), variables)
     return Network(model, images, labels, keep_prob, tf.reduce_sum(losses), tf.reduce_sum(tf.cast(correct, tf.int32)),
                    train_op, histogram_summaries(model, trained))
-
-
-def open_session(settings):
-    """Return a session of the current graph; ValueError if it could not compute with the precision asked for."""
-    threads = settings.num_threads or 0  # 0: one a core
-    config = tf.ConfigProto(intra_op_parallelism_threads=threads, inter_op_parallelism_threads=threads,
-                            allow_soft_placement=True)
-    with quiet_startup():
-        if settings.precision == 'bfloat16':  # TensorFlow's own rewriting of the graph; variables stay float32
-            if tf.config.list_physical_devices('GPU'):
-                raise ValueError('precision bfloat16: TensorFlow rewrites what runs on CPUs only, and here is a GPU; '
-                                 'leave it at float32')
-            config.graph_options.rewrite_options.auto_mixed_precision_onednn_bfloat16 = 1
-        return tf.Session(config=config)
 
 
 def initialize(session, graph, model):
