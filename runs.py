@@ -221,7 +221,10 @@ def rebuild_network(run, images):
     images: float32 [n, 227, 227, 3], as AlexNet takes them. Raises ValueError, as the function does, if a checkpoint is
     broken or is not one of this network; names, types, shapes and the size of the files are compared first.
     """
-    model = AlexNet(images, 1.0, len(run.class_names), LAYERS)
+    def get_zeros(getter, *arguments, initializer, **options):  # the graph may be exported: without random numbers
+        return getter(*arguments, initializer=tf.zeros_initializer(), **options)
+    with tf.variable_scope('', custom_getter=get_zeros):
+        model = AlexNet(images, 1.0, len(run.class_names), LAYERS)
     missing = {variable.op.name: variable for pair in model.variables.values() for variable in pair}
     savers = {}
     for path in run.checkpoints:
