@@ -65,8 +65,9 @@ def evaluation_lines(evaluation):
     """Return lines for the screen about what Tally.evaluate returned."""
     classes, matrix = evaluation['classes'], evaluation['confusion_matrix']
     width = min(max(len(part['name']) for part in classes), 40)
-    lines = [f'{name.replace("_", " "):15}{evaluation[name]:.4f}' for name in ('accuracy', 'top5_accuracy', 'loss')
-             if name in evaluation]
+    lines = [f'{"images":15}{evaluation["images"]}']
+    lines += [f'{name.replace("_", " "):15}{evaluation[name]:.4f}' for name in ('accuracy', 'top5_accuracy', 'loss')
+              if name in evaluation]
     lines += ['', f'{"class":{width}}  images  precision  recall      f1']
     lines += [f'{part["name"]:{width}}  {part["images"]:6}  {part["precision"]:9.4f}  {part["recall"]:.4f}  '
               f'{part["f1"]:.4f}' for part in classes]
