@@ -42,7 +42,8 @@ def parse_settings(settings_class, arguments):
     parser = ArgumentParser(description=settings_class.__doc__, allow_abbrev=False)
     for field in dataclasses.fields(settings_class):
         if field.default is dataclasses.MISSING:
-            parser.add_argument(field.name, nargs='+' if field.type != str else None, help=field.metadata['help'])
+            parser.add_argument(field.name, nargs=None if field.type is str else '+',
+                                help=field.metadata['help'].replace('%', '%%'))
         else:
             parser.add_argument(f'--{field.name}', default=field.default, **argument_options(field))
     values = vars(parser.parse_args(arguments))

@@ -80,7 +80,7 @@ def rgb(images):
 
 def test_plain_tensorflow_gives_the_same_probabilities(answers):
     got, expected = answers
-    assert got['foreign'].size == 0 and 0.01 < expected.max(1).min() and np.ptp(expected) > 0.1
+    assert got['foreign'].size == 0 and np.ptp(expected, axis=0).max() > 0.01  # images differ, and it shows
     np.testing.assert_allclose(got['raw_probabilities'], expected, atol=1e-5)
     np.testing.assert_allclose(got['one_probabilities'], expected[:1], atol=1e-5)
     assert got['raw_class_names'].tolist() == [['ant', 'bee', 'Käfer', 'red fox', 'eel', 'owl', 'yak']] * 6
