@@ -11,7 +11,8 @@ import typing
 
 # What TensorFlow's libraries write before their own log level applies; nothing here is an error of the run.
 CHATTER = re.compile(rb'I0000 |WARNING: All log messages before absl|E0000 .*failed call to cuInit|'
-                     rb".*Unable to register cu(FFT|DNN|BLAS) factory|E0000 .*Init node .* doesn't exist")
+                     rb".*Unable to register cu(FFT|DNN|BLAS) factory|"
+                     rb".*Init node .* doesn't exist|W0000 .*Ignored (output_format|drop_control_dependency)")
 
 
 def setting(default, help):

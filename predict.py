@@ -34,7 +34,7 @@ class Settings:
     output: str | None = setting(None, 'a new .csv or .json file instead of the screen; with features a .npy')
     features: str | None = setting(None, 'write the output of this layer, such as fc7 or pool5, instead of classes')
     checkpoint: str | None = setting(None, 'best, last, or the number of an epoch that has one; None: best')
-    batch_size: int = setting(ImageDataGenerator.VALIDATION_BATCH, 'images at once, 1 or more')
+    batch_size: int = setting(128, 'images at once, 1 or more')
     precision: Literal['float32', 'bfloat16'] | None = setting(None, "of products; None: the run's")
     num_threads: int | None = setting(None, 'threads that decode and that compute; None: one a core')
 
