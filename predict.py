@@ -1,6 +1,5 @@
 """Apply a finished run to images: `python predict.py RUN IMAGE...`, or evaluate it on a list with labels."""
 
-import contextlib
 import csv
 import dataclasses
 import json
@@ -74,10 +73,11 @@ def predict(settings):
 
 
 def check_settings(settings):
-    """Raise ValueError for a setting whose value is not legal, or an output that is there already."""
+    """Raise ValueError for a setting whose value is not legal."""
     for name in ('top', 'batch_size', 'num_threads'):
-        if (getattr(settings, name) or 1) < 1 or getattr(settings, name) == 0:
-            raise ValueError(f'{name} {getattr(settings, name)} is not 1 or more')
+        value = getattr(settings, name)
+        if value is not None and value < 1:
+            raise ValueError(f'{name} {value} is not 1 or more')
     suffix = os.path.splitext(settings.output or '')[1]
     if settings.features and suffix != '.npy':
         raise ValueError('features are written to a file: name it with --output FILE.npy')
@@ -86,25 +86,24 @@ def check_settings(settings):
 
 
 def read_inputs(names, class_names):
-    """Return the Inputs that files, folders and lists mean.
+    """Return the Inputs that images, folders and lists mean together.
 
     Raises ValueError for a folder without images, for lists that are wrong, and for labelled images among others.
     """
-    paths, places, labels = [], [], []
-    for name in names:
-        if os.path.isdir(name):
-            part = ImageList(name, find_images(name), None, None)
-        elif name.lower().endswith('.txt'):
-            part = read_input_list(name, class_names)
-        else:
-            part = ImageList(name, [name], None, None)
-        paths += part.paths
-        places += [''] * len(part.paths) if part.lines is None else [f'{part.file}:{line}: ' for line in part.lines]
-        labels.append(part.labels)
-    labelled = [part for part in labels if part is not None]
-    if labelled and len(labelled) < len(labels):
+    parts = [read_input(name, class_names) for name in names]
+    labels = [part.labels for part in parts if part.labels is not None]
+    if labels and len(labels) < len(parts):
         raise ValueError('some inputs are lists with labels, to be evaluated, and some are not: run them one by one')
-    return Inputs(paths, places, np.concatenate(labelled) if labelled else None)
+    return Inputs([path for part in parts for path in part.paths], [place for part in parts for place in part.places],
+                  np.concatenate(labels) if labels else None)
+
+
+def read_input(name, class_names):
+    """Return the Inputs that one image, folder or list means."""
+    if name.lower().endswith('.txt') and not os.path.isdir(name):
+        return read_input_list(name, class_names)
+    paths = find_images(name) if os.path.isdir(name) else [name]
+    return Inputs(paths, [''] * len(paths), None)
 
 
 def find_images(folder):
@@ -117,18 +116,18 @@ def find_images(folder):
 
 
 def read_input_list(list_file, class_names):
-    """Return the ImageList of a list, as read_list does if any line ends in a label; else each line is a path."""
+    """Return the Inputs of a list: as read_list reads it if any line ends in a label; else each line is a path."""
     with open(list_file, encoding='utf-8-sig', errors='surrogateescape') as file:
         lines = {number: line.strip() for number, line in enumerate(file, 1)
                  if line.strip() and not line.startswith('# ')}
     class_numbers = {name: number for number, name in enumerate(class_names)}
     words = (line.rsplit(maxsplit=1) for line in lines.values())
     if not lines or any(len(parts) == 2 and read_label(parts[1], class_numbers) is not None for parts in words):
-        image_list = read_list(list_file, class_names)
+        _, paths, labels, lines = image_list = read_list(list_file, class_names)
         check_labels(image_list, len(class_names))
-        return image_list
-    folder = os.path.dirname(list_file)
-    return ImageList(list_file, [os.path.join(folder, line) for line in lines.values()], None, np.array(list(lines)))
+    else:
+        labels, paths = None, [os.path.join(os.path.dirname(list_file), line) for line in lines.values()]
+    return Inputs(paths, [f'{list_file}:{number}: ' for number in lines], labels)
 
 
 class ReadableImages(ImageDataGenerator):
@@ -208,7 +207,7 @@ def make_records(batches, inputs, class_names, top, tally):
             label = {} if inputs.labels is None else {'true_class': class_names[inputs.labels[position]]}
             yield {'path': inputs.paths[position], **label, 'predictions': [
                 {'class': class_names[number], 'probability': float(row[number])} for number in classes]}
-        sys.stdout.flush()
+        sys.stdout.flush()  # whoever reads a pipe gets each batch at once
 
 
 def record_line(record):
@@ -238,8 +237,7 @@ def write_json(file, records, tally):
 
 def main(arguments):
     """Run the command line; returns the exit status: 1 if images could not be read."""
-    with contextlib.suppress(AttributeError):  # a stream that tests put in its place
-        sys.stdout.reconfigure(errors='backslashreplace')  # screens that lack a class name's letters
+    sys.stdout.reconfigure(errors='backslashreplace')  # for screens that lack a letter of a class name
     try:
         return 1 if predict(parse_settings(Settings, arguments)) else 0
     except tf.errors.OpError as error:  # no memory left, as TensorFlow says it

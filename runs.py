@@ -118,7 +118,6 @@ class Checkpoints:
 class Run(NamedTuple):
     """What a run folder says about a finished run: all that using its network takes."""
 
-    folder: str
     class_names: list
     scale_size: tuple         # (width, height) that whole pictures are scaled to
     image_mean: np.ndarray    # float32 [3], blue, green, red
@@ -147,9 +146,9 @@ def read_run(path, checkpoint=None):
         if os.path.exists(os.path.join(folder, 'checkpoints', 'frozen.index')):
             names.append('frozen')
     except (OSError, ValueError) as error:
-        reason = f'{os.path.basename(error.filename)}: {error.strerror}' if isinstance(error, OSError) else str(error)
+        reason = f'{os.path.basename(error.filename or "")}: {error.strerror}' if isinstance(error, OSError) else str(error)
         raise ValueError(f'{printable(path)} is not a finished run: {reason.splitlines()[0]}') from error
-    return Run(folder, class_names, tuple(run['scale_size']), np.array(run['image_mean'], np.float32), run['precision'],
+    return Run(class_names, tuple(run['scale_size']), np.array(run['image_mean'], np.float32), run['precision'],
                tuple(os.path.join(folder, 'checkpoints', name) for name in names))
 
 

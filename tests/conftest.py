@@ -94,6 +94,14 @@ def finished_run(tmp_path_factory, all_weights_file):
         shutil.rmtree(folder / parent)
 
 
+@pytest.fixture
+def run_copy(finished_run, tmp_path):
+    """A copy of the finished run to be broken; its one large file is the same file."""
+    def copy(source, target):
+        os.link(source, target) if os.path.getsize(source) > 1 << 20 else shutil.copy(source, target)
+    return shutil.copytree(finished_run, tmp_path / 'run', copy_function=copy)
+
+
 def run_main(main, arguments, capsys):
     """Run a command in this process; return (exit status, standard output, standard error)."""
     statuses = []

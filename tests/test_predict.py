@@ -119,11 +119,17 @@ def test_wrong_arguments_end_in_a_line(command, arguments, named, tmp_path, monk
     assert sorted(os.listdir()) == before and (tmp_path / 'taken.txt').read_text() == 'x'
 
 
-def test_an_output_that_fails_midway_leaves_nothing(finished_run, command, tmp_path, monkeypatch):
-    monkeypatch.setattr(predict.json, 'dumps', lambda record: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
-        command(finished_run.parent, '--output', tmp_path / 'x.json')
-    assert os.listdir(tmp_path) == []
+def test_a_network_that_answers_nan_is_refused_and_leaves_no_file(finished_run, run_copy, capsys, tmp_path):
+    checkpoint = (run_copy / 'checkpoints' / 'best').read_text().strip()
+    with tf.Graph().as_default(), tf.Session() as session:
+        tf.get_variable('fc8/weights', initializer=tf.zeros([4096, 7]))
+        tf.get_variable('fc8/biases', initializer=tf.fill([7], np.nan))
+        session.run(tf.global_variables_initializer())
+        tf.train.Saver().save(session, str(run_copy / 'checkpoints' / checkpoint), write_meta_graph=False, write_state=False)
+    for flags in (['--output', 'x.csv'], ['--output', 'x.json'], ['--features', 'fc8', '--output', 'x.npy']):
+        flags[-1] = tmp_path / flags[-1]
+        status, _, err = run_main(predict.main, [run_copy, finished_run.parent, *flags], capsys)
+        assert status == 2 and 'values that are not finite' in err and os.listdir(tmp_path) == ['run']
 
 
 def test_folders_are_searched_for_images(tmp_path):
@@ -137,9 +143,9 @@ def test_folders_are_searched_for_images(tmp_path):
 
 def test_lists_with_and_without_labels(tmp_path):
     plain = write_list(tmp_path / 'plain.txt', ['# which ones', 'my photo 1.jpg', '', '/abs/b.jpg', 'c.jpg'])
-    image_list = read_input_list(plain, ['a', 'b'])
-    assert image_list.paths == [str(tmp_path / 'my photo 1.jpg'), '/abs/b.jpg', str(tmp_path / 'c.jpg')]
-    assert image_list.labels is None and list(image_list.lines) == [2, 4, 5]
+    inputs = read_input_list(plain, ['a', 'b'])
+    assert inputs.paths == [str(tmp_path / 'my photo 1.jpg'), '/abs/b.jpg', str(tmp_path / 'c.jpg')]
+    assert inputs.labels is None and inputs.places == [f'{plain}:{number}: ' for number in (2, 4, 5)]
     labelled = write_list(tmp_path / 'labelled.txt', ['my photo 1.jpg b', 'c.jpg 0'])
     inputs = read_inputs([labelled, labelled], ['a', 'b'])
     assert inputs.labels.tolist() == [1, 0, 1, 0]

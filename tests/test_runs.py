@@ -1,6 +1,5 @@
 import json
 import os
-import shutil
 
 import numpy as np
 import pytest
@@ -76,14 +75,6 @@ def test_long_epochs_are_all_written_short_ones_wait(tmp_path):
     assert written == [1, 2, 3, 4, 5]
     written = [(folder / 'last').exists() for folder in small_run(tmp_path / 'b', 1000)]
     assert written == [False, False, False, False, True]
-
-
-@pytest.fixture
-def run_copy(finished_run, tmp_path):
-    """A copy of the finished run to be broken; its one large file is the same file."""
-    def copy(source, target):
-        os.link(source, target) if os.path.getsize(source) > 1 << 20 else shutil.copy(source, target)
-    return shutil.copytree(finished_run, tmp_path / 'run', copy_function=copy)
 
 
 def restore(path, checkpoint=None):
