@@ -78,6 +78,6 @@ def evaluation_lines(evaluation):
                   for part, row in zip(classes, matrix)]
     if evaluation['mistakes']:
         lines += ['', 'worst mistakes: probability and predicted class, true class, image']
-        lines += [f'{mistake["probability"]:.4f} {mistake["predicted_class"]:{width}}  {mistake["true_class"]:{width}}  '
-                  f'{printable(mistake["path"], 4096)}' for mistake in evaluation['mistakes']]
+        lines += [f'{wrong["probability"]:.4f} {wrong["predicted_class"]:{width}}  {wrong["true_class"]:{width}}  '
+                  f'{printable(wrong["path"], 4096)}' for wrong in evaluation['mistakes']]
     return lines

@@ -3,9 +3,9 @@
 Either takes images as a client has them, with the preprocessing inside. Signatures of the SavedModel:
   serving_default  images: uint8 RGB [n, 227, 227, 3]
   encoded          image_bytes: string [n], the contents of JPEG or PNG files of any size
-Both answer probabilities, float32 [n, classes], and class_names, string [n, classes]: a row an image, because TensorFlow
-Serving wants as many rows of every output. The TensorFlow Lite file takes `images` and answers `probabilities`; the
-class names are in it as labels.txt, in the way of its associated files: any unzip program takes them out.
+Both answer probabilities, float32 [n, classes], and class_names, string [n, classes]: a row an image, because
+TensorFlow Serving wants as many rows of every output. The TensorFlow Lite file takes `images` and answers
+`probabilities`; the class names are in it as labels.txt, in the way of its associated files: unzip takes them out.
 """
 
 import dataclasses
@@ -26,7 +26,7 @@ class Settings:
     """Write a finished run as a model that needs nothing of this project."""
 
     run: str = argument('run folder, or one of its checkpoints: runs/x/checkpoints/best-7')
-    saved_model: str | None = setting(None, 'a new folder for a SavedModel; TensorFlow Serving wants a number: flowers/1')
+    saved_model: str | None = setting(None, 'a new folder for a SavedModel; for TensorFlow Serving a number: flowers/1')
     tflite: str | None = setting(None, 'a new file for TensorFlow Lite: flowers.tflite')
     checkpoint: str | None = setting(None, 'best, last, or the number of an epoch that has one; None: best')
 
@@ -53,7 +53,8 @@ def export(settings):
             if settings.saved_model:
                 answers = {'probabilities': probabilities, 'class_names': names}
                 write_saved_model(settings.saved_model, session, {
-                    'serving_default': ({'images': images}, answers), 'encoded': ({'image_bytes': image_bytes}, answers)})
+                    'serving_default': ({'images': images}, answers),
+                    'encoded': ({'image_bytes': image_bytes}, answers)})
             if settings.tflite:
                 write_tflite(settings.tflite, session, images, probabilities, run.class_names)
     return targets

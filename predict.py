@@ -39,7 +39,7 @@ class Settings:
 
 
 class Inputs(NamedTuple):
-    """The images to look at: `paths` [n], `places` [n], the beginning of an error's line; `labels` int32 [n] or None."""
+    """The images to look at: `paths` [n], `places` [n], how an error's line begins; `labels` int32 [n] or None."""
 
     paths: list
     places: list
@@ -159,7 +159,7 @@ class ReadableImages(ImageDataGenerator):
                 if readable.any():
                     values = network(images if readable.all() else images[readable])
                     if not np.isfinite(values).all():
-                        raise ValueError('the network answers with values that are not finite: the checkpoint is no use')
+                        raise ValueError('the network answers with values that are not finite: train again')
                     yield positions[readable], values
                 bar.update(len(positions))
 

@@ -146,8 +146,10 @@ def read_run(path, checkpoint=None):
         if os.path.exists(os.path.join(folder, 'checkpoints', 'frozen.index')):
             names.append('frozen')
     except (OSError, ValueError) as error:
-        reason = f'{os.path.basename(error.filename or "")}: {error.strerror}' if isinstance(error, OSError) else str(error)
-        raise ValueError(f'{printable(path)} is not a finished run: {reason.splitlines()[0]}') from error
+        reason = str(error).splitlines()[0]
+        if isinstance(error, OSError):
+            reason = f'{os.path.basename(error.filename or "")}: {error.strerror}'
+        raise ValueError(f'{printable(path)} is not a finished run: {reason}') from error
     return Run(class_names, tuple(run['scale_size']), np.array(run['image_mean'], np.float32), run['precision'],
                tuple(os.path.join(folder, 'checkpoints', name) for name in names))
 
@@ -176,8 +178,8 @@ def read_settings(path):
         raise ValueError(f'settings.json is not JSON: {error}') from error
     if not isinstance(settings, dict) or type(settings.get('format')) is not int or settings['format'] != FORMAT:
         found = settings.get('format') if isinstance(settings, dict) else None
-        raise ValueError(f'settings.json has format {found!r:.99}, and this version reads {FORMAT} only: use the version '
-                         'that made the run, or train again')
+        raise ValueError(f'settings.json has format {found!r:.99}, and this version reads {FORMAT} only: use the '
+                         'version that made the run, or train again')
     settings.setdefault('scale_size', [IMAGE_SIZE, IMAGE_SIZE])
     legal = {
         'num_classes': lambda value: type(value) is int,
@@ -211,7 +213,7 @@ def find_checkpoint(folder, wanted):
     for name in names:
         if name.split('-')[1] == wanted:
             return name
-    raise ValueError(f'it has no checkpoint {printable(wanted, 99)}; those that it has are {" ".join(names) or "none"}')
+    raise ValueError(f'it has no checkpoint {printable(wanted, 99)}, but {" ".join(names) or "none at all"}')
 
 
 def rebuild_network(run, images):

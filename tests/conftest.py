@@ -63,7 +63,8 @@ def all_weights_file(tmp_path_factory):
     """A weight file with random values for all layers, fc8 for 1000 classes: 244 MB, deleted after the tests."""
     path, random = str(tmp_path_factory.mktemp('all') / 'all.npy'), np.random.default_rng(0)
     layers = random_conv_weights()
-    for layer, inputs, outputs, stddev in (('fc6', 9216, 4096, 2e-4), ('fc7', 4096, 4096, 0.02), ('fc8', 4096, 1000, 0.02)):
+    for layer, inputs, outputs, stddev in (('fc6', 9216, 4096, 2e-4), ('fc7', 4096, 4096, 0.02),
+                                           ('fc8', 4096, 1000, 0.02)):
         weights = random.random((inputs, outputs), np.float32)
         weights -= np.float32(0.5)
         weights *= np.float32(np.sqrt(12) * stddev)

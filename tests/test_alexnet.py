@@ -186,7 +186,8 @@ def test_code_written_for_the_well_known_class_runs(all_weights_file, tmp_path, 
         with tf.Session() as sess:
             sess.run(tf.global_variables_initializer())
             model.load_initial_weights(sess)
-            probs, features = sess.run([softmax, model.outputs['fc7']], {x: image.reshape((1, 227, 227, 3)), keep_prob: 1})
+            feed = {x: image.reshape((1, 227, 227, 3)), keep_prob: 1}
+            probs, features = sess.run([softmax, model.outputs['fc7']], feed_dict=feed)
             class_number = np.argmax(sess.run(softmax, feed_dict={x: image[None], keep_prob: 1}))
     weights, biases = read_weights('bvlc_alexnet.npy')['fc8']
     expected = np.exp(features.astype(np.float64) @ weights + biases)

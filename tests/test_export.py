@@ -130,7 +130,7 @@ def test_only_inference_is_written(exported):
     operations = {node.op for node in proto.graph_def.node} | {
         node.op for function in proto.graph_def.library.function for node in function.node_def}
     assert 'Conv2D' in operations and not any('Random' in name or 'PyFunc' in name for name in operations)
-    assert all(signature.method_name == tf.saved_model.PREDICT_METHOD_NAME for signature in proto.signature_def.values())
+    assert {part.method_name for part in proto.signature_def.values()} == {tf.saved_model.PREDICT_METHOD_NAME}
     names = [name for name, _ in tf.train.list_variables(str(exported / 'model' / '1' / 'variables' / 'variables'))]
     assert sorted(names) == sorted(f'{layer}/{kind}' for kind in ('weights', 'biases')
                                    for layer in ('conv1', 'conv2', 'conv3', 'conv4', 'conv5', 'fc6', 'fc7', 'fc8'))
@@ -143,7 +143,7 @@ def test_only_inference_is_written(exported):
     (['--saved_model', 'new/1', '--checkpoint', '9'], 'it has no checkpoint 9'),
     (['--saved_model', 'taken.tflite/1'], 'File exists'),
 ])
-def test_what_cannot_be_written_ends_in_a_line_and_leaves_nothing(finished_run, tmp_path, monkeypatch, capsys, flags, named):
+def test_what_cannot_be_written_ends_in_a_line(finished_run, tmp_path, monkeypatch, capsys, flags, named):
     monkeypatch.chdir(tmp_path)
     (tmp_path / 'taken').mkdir()
     (tmp_path / 'taken.tflite').write_text('x')

@@ -99,7 +99,7 @@ def test_what_cannot_be_read_is_named_and_the_rest_predicted(finished_run, comma
     (['x.jpg', '--features', 'fc7'], '--output FILE.npy'),
     (['x.jpg', '--features', 'fc9', '--output', 'x.npy'], 'features fc9: the layers are conv1 norm1'),
     (['x.jpg', '--features', 'fc7', '--output', 'taken.npy'], 'taken.txt exists already'),
-    (['x.jpg', '--checkpoint', '9'], 'no checkpoint 9; those that it has are'),
+    (['x.jpg', '--checkpoint', '9'], 'no checkpoint 9, but best-'),
     ([], 'the following arguments are required: inputs'),
     (['wrong.txt'], 'wrong.txt:1: label 7, but there are 7 classes'),
     (['half.txt'], 'half.txt:2: label "b.jpg" is not a 0-based class number'),
@@ -125,7 +125,7 @@ def test_a_network_that_answers_nan_is_refused_and_leaves_no_file(finished_run, 
         tf.get_variable('fc8/weights', initializer=tf.zeros([4096, 7]))
         tf.get_variable('fc8/biases', initializer=tf.fill([7], np.nan))
         session.run(tf.global_variables_initializer())
-        tf.train.Saver().save(session, str(run_copy / 'checkpoints' / checkpoint), write_meta_graph=False, write_state=False)
+        tf.train.Saver().save(session, str(run_copy / 'checkpoints' / checkpoint), write_meta_graph=False)
     for flags in (['--output', 'x.csv'], ['--output', 'x.json'], ['--features', 'fc8', '--output', 'x.npy']):
         flags[-1] = tmp_path / flags[-1]
         status, _, err = run_main(predict.main, [run_copy, finished_run.parent, *flags], capsys)
