@@ -136,6 +136,19 @@ def test_only_inference_is_written(exported):
                                    for layer in ('conv1', 'conv2', 'conv3', 'conv4', 'conv5', 'fc6', 'fc7', 'fc8'))
 
 
+def test_a_session_that_feeds_a_signature_gets_its_outputs(exported, answers, pictures):
+    """The way of TensorFlow Serving: names of tensors from the signature, fed and fetched."""
+    with tf.Graph().as_default(), tf.Session() as session:
+        proto = tf.saved_model.load(session, [tf.saved_model.SERVING], str(exported / 'model' / '1'))
+        for key, name, values in (('serving_default', 'images', rgb(np.stack([load_image(pictures[1])]))),
+                                  ('encoded', 'image_bytes', [open(pictures[1], 'rb').read()])):
+            signature = proto.signature_def[key]
+            got = session.run({output: info.name for output, info in signature.outputs.items()},
+                              {signature.inputs[name].name: values})
+            assert got['class_names'].shape == got['probabilities'].shape == (1, 7)
+            np.testing.assert_allclose(got['probabilities'], answers[1][1:2], atol=1e-5 if name == 'images' else 0.01)
+
+
 @pytest.mark.parametrize('flags, named', [
     ([], 'nothing to write'),
     (['--saved_model', 'taken'], 'taken exists already'),
