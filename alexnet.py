@@ -148,3 +148,21 @@ def matrix_product(x, weights):
         return (tf.transpose(tf.matmul(weights, upstream, transpose_b=True)),
                 tf.matmul(x, upstream, transpose_a=True))
     return tf.matmul(x, weights), gradient
+
+
+def open_session(precision='float32', num_threads=None):
+    """Return a session of the current graph.
+
+    precision: of products, 'float32' or 'bfloat16'. num_threads: that compute; None takes one a core. Raises ValueError
+    if it could not compute with this precision.
+    """
+    threads = num_threads or 0  # 0: one a core
+    config = tf.ConfigProto(intra_op_parallelism_threads=threads, inter_op_parallelism_threads=threads,
+                            allow_soft_placement=True)
+    with quiet_startup():
+        if precision == 'bfloat16':  # TensorFlow's own rewriting of the graph; variables stay float32
+            if tf.config.list_physical_devices('GPU'):
+                raise ValueError('precision bfloat16: TensorFlow rewrites what runs on CPUs only, and here is a GPU; '
+                                 'take float32')
+            config.graph_options.rewrite_options.auto_mixed_precision_onednn_bfloat16 = 1
+        return tf.Session(config=config)

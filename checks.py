@@ -5,7 +5,7 @@ import hashlib
 import os
 import sys
 
-from console import progress_bar
+from console import new_file, progress_bar
 from datagenerator import load_ahead
 from images import check_image, decoder_key
 from lists import SHOWN_ERRORS, list_warnings, read_data
@@ -83,12 +83,7 @@ def read_keys(memory):
 
 def write_keys(memory, content):
     """Replace a file of keys in one step; where that is not possible, the next start takes longer, and no more."""
-    temporary = f'{memory}.{os.getpid()}'
-    try:
+    with contextlib.suppress(OSError):
         os.makedirs(os.path.dirname(memory), exist_ok=True)
-        with open(temporary, 'wb') as file:
+        with new_file(memory, 'wb', replace=True) as file:
             file.write(content)
-        os.replace(temporary, memory)
-    except OSError:
-        with contextlib.suppress(OSError):
-            os.remove(temporary)

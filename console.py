@@ -13,12 +13,18 @@ from tqdm import tqdm
 
 # What TensorFlow's libraries write before their own log level applies; nothing here is an error of the run.
 CHATTER = re.compile(rb'I0000 |WARNING: All log messages before absl|E0000 .*failed call to cuInit|'
-                     rb'.*Unable to register cu(FFT|DNN|BLAS) factory')
+                     rb".*Unable to register cu(FFT|DNN|BLAS) factory|"
+                     rb".*Init node .* doesn't exist|W0000 .*Ignored (output_format|drop_control_dependency)")
 
 
 def setting(default, help):
     """Return a dataclass field that carries its default and its help text."""
     return dataclasses.field(default=default, metadata={'help': help})
+
+
+def argument(help):
+    """Return a dataclass field without a default: an argument that is told by its place, not by a flag."""
+    return dataclasses.field(metadata={'help': help})
 
 
 class ArgumentParser(argparse.ArgumentParser):
@@ -33,11 +39,16 @@ def parse_settings(settings_class, arguments):
 
     A field `name: T = setting(default, help)` becomes `--name`: T is str, int, float, bool (`--name`, `--no-name`),
     tuple[str, ...] (several words), Literal[...] (one of its words), or one of these `| None` (the word None).
+    A field `name: T = argument(help)` is told by its place and must be there; T is str or tuple[str, ...].
     Raises ValueError for unknown flags and for values of the wrong type.
     """
     parser = ArgumentParser(description=settings_class.__doc__, allow_abbrev=False)
     for field in dataclasses.fields(settings_class):
-        parser.add_argument(f'--{field.name}', default=field.default, **argument_options(field))
+        if field.default is dataclasses.MISSING:
+            parser.add_argument(field.name, nargs=None if field.type is str else '+',
+                                help=field.metadata['help'].replace('%', '%%'))
+        else:
+            parser.add_argument(f'--{field.name}', default=field.default, **argument_options(field))
     values = vars(parser.parse_args(arguments))
     for name, value in values.items():
         values[name] = tuple(value) if isinstance(value, list) else value
@@ -76,10 +87,34 @@ def progress_bar(title):
     return lambda images, count: tqdm(images, title, count, unit=' images', disable=None, leave=False)
 
 
+@contextlib.contextmanager
+def new_file(path, mode='w', replace=False, **options):
+    """Open a file that is at `path` once the block has ended, and nowhere if it ends with an error.
+
+    Raises ValueError if anything is there already, unless `replace`.
+    """
+    if os.path.lexists(path) and not replace:
+        raise ValueError(f'{path} exists already: name another file, or delete it')
+    part = f'{path}.part-{os.getpid()}'
+    try:
+        with open(part, mode, **options) as file:
+            yield file
+        os.replace(part, path)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(part)
+
+
 def run_command(main, arguments=None):
-    """Run `main(arguments)` and exit: 0, or its own status, 2 after a line about the error, 130 after Ctrl-C."""
+    """Run `main(arguments)` and exit: 0, or its own status, 2 after a line about the error, 130 after Ctrl-C.
+
+    141, without a line, if whoever read the output has ended, as `| head` does: what the shell says of SIGPIPE.
+    """
     try:
         status = main(sys.argv[1:] if arguments is None else arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        status = 141
     except (ValueError, OSError) as error:
         print(f'error: {error}', file=sys.stderr)
         status = 2

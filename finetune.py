@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 from tqdm import tqdm
 
-from alexnet import LAYERS
+from alexnet import LAYERS, open_session
 from bottlenecks import prepare_batches, scale_size
 from checks import read_lists
 from console import parse_settings, quiet_startup, run_command, setting
@@ -96,7 +96,7 @@ def finetune(settings):
         frozen = [variable for layer in LAYERS if layer not in trained for variable in variables[layer]]
         checkpoints = Checkpoints(frozen, [variable for layer in trained for variable in variables[layer]])
         graph.finalize()
-        with open_session(settings) as session:
+        with open_session(settings.precision, settings.num_threads) as session:
             initialize(session, graph, network.model)
             print('\n'.join(layer_table(network.model, trained, set(LAYERS) - set(skipped))))
             sources = prepare_batches(settings, session, network.model, data, trained)
@@ -140,20 +140,6 @@ def choose_layers(settings, weights_path):
         return LAYERS, LAYERS
     trained = tuple(layer for layer in LAYERS if layer in settings.train_layers)
     return trained, trained if settings.skip_layers is None else settings.skip_layers
-
-
-def open_session(settings):
-    """Return a session of the current graph; ValueError if it could not compute with the precision asked for."""
-    threads = settings.num_threads or 0  # 0: one a core
-    config = tf.ConfigProto(intra_op_parallelism_threads=threads, inter_op_parallelism_threads=threads,
-                            allow_soft_placement=True)
-    with quiet_startup():
-        if settings.precision == 'bfloat16':  # TensorFlow's own rewriting of the graph; variables stay float32
-            if tf.config.list_physical_devices('GPU'):
-                raise ValueError('precision bfloat16: TensorFlow rewrites what runs on CPUs only, and here is a GPU; '
-                                 'leave it at float32')
-            config.graph_options.rewrite_options.auto_mixed_precision_onednn_bfloat16 = 1
-        return tf.Session(config=config)
 
 
 def initialize(session, graph, model):

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
-from console import ArgumentParser, printable, run_command
+from console import ArgumentParser, new_file, printable, run_command
 from datagenerator import load_ahead
 from images import check_image
 
@@ -160,17 +160,12 @@ def list_lines(images, folder, output, class_names):
 
 def write_lists(folder, contents):
     """Write {file name: lines} into a folder: all files, or none if one can't be written."""
-    temporary = {name: os.path.join(folder, f'.{name}.{os.getpid()}') for name in contents}
-    try:
+    with contextlib.ExitStack() as files:
         for name, lines in contents.items():
-            with open(temporary[name], 'w', encoding='utf-8', errors='surrogateescape') as file:
-                file.writelines(f'{line}\n' for line in lines)
-        for name in contents:
-            os.replace(temporary[name], os.path.join(folder, name))
-    finally:
-        for path in temporary.values():
-            with contextlib.suppress(OSError):  # not there any more
-                os.remove(path)
+            file = files.enter_context(new_file(os.path.join(folder, name), replace=True, encoding='utf-8',
+                                                errors='surrogateescape'))
+            file.writelines(f'{line}\n' for line in lines)
+            file.flush()
 
 
 def main(arguments):

@@ -4,16 +4,14 @@
     python weights.py IN.caffemodel OUT.npy     converts it
 """
 
-import contextlib
 import os
 import re
 import sys
-import tempfile
 
 import numpy as np
 
 from caffemodel import read_caffemodel
-from console import ArgumentParser, printable, run_command
+from console import ArgumentParser, new_file, printable, run_command
 from download import download
 from npyfile import read_npy, write_npy
 
@@ -129,28 +127,13 @@ def download_weights(address, path):
 
     Raises OSError if the connection fails or stops, ValueError if what arrives is no such file or too large.
     """
-    with new_file(path) as file:
+    with new_file(path, 'wb', replace=True) as file:
         download(address, file, FILE_LIMIT)
         file.flush()
         try:
             check_layers(file.name, read_weights(file.name), LAYER_SHAPES)
         except ValueError as error:
             raise ValueError(str(error).replace(file.name, 'what arrived')) from error
-
-
-@contextlib.contextmanager
-def new_file(path):
-    """Open a binary file that takes the place of `path` at the end; after an error nothing is left of it."""
-    folder = os.path.dirname(path) or '.'
-    with tempfile.NamedTemporaryFile(dir=folder, prefix='.weights-', delete=False) as file:
-        try:
-            yield file
-            file.flush()
-            os.chmod(file.name, 0o644)  # temporary files are the owner's alone
-            os.replace(file.name, path)
-        finally:
-            with contextlib.suppress(FileNotFoundError):
-                os.remove(file.name)
 
 
 def weights_table(layers, types):
@@ -196,7 +179,7 @@ def main(arguments):
     print('\n'.join(weights_table(layers, types)))
     if options.output:
         layers = single_precision(options.file, layers)
-        with new_file(options.output) as file:
+        with new_file(options.output, 'wb', replace=options.force) as file:
             write_npy(file, layers)
     return 0
 

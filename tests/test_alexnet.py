@@ -1,6 +1,9 @@
+import os
+
+import cv2
 import numpy as np
 import pytest
-from conftest import random_conv_weights, shared
+from conftest import ROOT, random_conv_weights, shared
 
 from alexnet import LAYERS, AlexNet, tf
 from weights import read_weights
@@ -178,3 +181,38 @@ def test_caffe_itself():
         assert value.shape == tuple(reference[f'{name}_shape'])
         error = np.abs(value.reshape(4, -1)[:, reference[f'{name}_index']] - reference[name]).max()
         assert error <= 1e-5 * np.abs(reference[name]).max(), name
+
+
+def test_code_written_for_the_well_known_class_runs(all_weights_file, tmp_path, monkeypatch):
+    """Its manner word for word: an empty skip_layer, keep_prob fed, bvlc_alexnet.npy in the current folder."""
+    os.symlink(all_weights_file, tmp_path / 'bvlc_alexnet.npy')
+    monkeypatch.chdir(tmp_path)
+    image = np.random.RandomState(0).uniform(-120, 150, (227, 227, 3))
+    with tf.Graph().as_default():
+        x = tf.placeholder(tf.float32, [1, 227, 227, 3])
+        keep_prob = tf.placeholder(tf.float32)
+        model = AlexNet(x, keep_prob, 1000, [])
+        score = model.fc8
+        softmax = tf.nn.softmax(score)
+        with tf.Session() as sess:
+            sess.run(tf.global_variables_initializer())
+            model.load_initial_weights(sess)
+            feed = {x: image.reshape((1, 227, 227, 3)), keep_prob: 1}
+            probs, features = sess.run([softmax, model.outputs['fc7']], feed_dict=feed)
+            class_number = np.argmax(sess.run(softmax, feed_dict={x: image[None], keep_prob: 1}))
+    weights, biases = read_weights('bvlc_alexnet.npy')['fc8']
+    expected = np.exp(features.astype(np.float64) @ weights + biases)
+    assert probs.shape == (1, 1000) and class_number == expected.argmax()
+    np.testing.assert_allclose(probs, expected / expected.sum(), atol=1e-5)
+
+
+def test_the_readmes_lines_for_a_notebook_run(all_weights_file, tmp_path, monkeypatch):
+    readme = open(os.path.join(ROOT, 'README.md'), encoding='utf-8').read()
+    code = readme.split('## The class alone')[1].split('```python\n')[1].split('```')[0]
+    os.symlink(all_weights_file, tmp_path / 'bvlc_alexnet.npy')
+    cv2.imwrite(str(tmp_path / 'photo.jpg'), np.random.RandomState(0).randint(0, 255, (300, 400, 3)))
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    exec(code, names)
+    assert names['probabilities'].shape == (1, 1000) and abs(names['probabilities'].sum() - 1) < 1e-5
+    assert len(code.splitlines()) <= 15

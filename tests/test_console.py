@@ -7,7 +7,7 @@ import pytest
 from conftest import ROOT
 
 import console
-from console import parse_settings, run_command, setting
+from console import argument, new_file, parse_settings, run_command, setting
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +52,7 @@ def test_help_shows_every_setting_with_its_default(capsys):
 
 @pytest.mark.parametrize('error, status, line', [
     (ValueError('wrong'), 2, 'error: wrong\n'), (FileNotFoundError(2, 'No such file', 'x'), 2, None),
-    (KeyboardInterrupt(), 130, 'interrupted\n')])
+    (KeyboardInterrupt(), 130, 'interrupted\n'), (BrokenPipeError(32, 'Broken pipe'), 141, '')])
 def test_errors_end_in_one_line_and_their_status(error, status, line, capsys, monkeypatch):
     def main(arguments):
         raise error
@@ -60,7 +60,7 @@ def test_errors_end_in_one_line_and_their_status(error, status, line, capsys, mo
     monkeypatch.setattr(console, 'leave', statuses.append)  # the real one would end the tests
     run_command(main, [])
     shown = capsys.readouterr().err
-    assert statuses == [status] and shown.count('\n') == 1 and line in (None, shown)
+    assert statuses == [status] and shown.count('\n') == (line != '') and line in (None, shown)
 
 
 def test_programming_errors_keep_their_traceback():
@@ -82,3 +82,34 @@ def test_start_up_is_quiet_and_errors_still_show():
 
 def test_none_is_a_word_where_no_value_is_not_allowed():
     assert parse_settings(Example, ['--names', 'None']).names == ('None',)
+
+
+@dataclasses.dataclass(frozen=True)
+class Placed:
+    """Arguments told by their place."""
+
+    source: str = argument('where from, all of 100 %')
+    targets: tuple[str, ...] = argument('where to')
+    depth: int = setting(1, 'how deep')
+
+
+def test_arguments_are_told_by_their_place_and_must_be_there(capsys):
+    assert parse_settings(Placed, '--depth 2 a b c'.split()) == Placed('a', ('b', 'c'), 2)
+    assert parse_settings(Placed, 'a --depth 2 None'.split()) == Placed('a', ('None',), 2)
+    with pytest.raises(ValueError, match='required: targets'):
+        parse_settings(Placed, ['a'])
+    with pytest.raises(SystemExit):
+        parse_settings(Placed, ['--help'])
+    assert 'where from, all of 100 %' in capsys.readouterr().out
+
+
+def test_a_new_file_is_there_whole_or_not_at_all(tmp_path):
+    with new_file(str(tmp_path / 'a.txt')) as file:
+        file.write('whole')
+        assert not (tmp_path / 'a.txt').exists()
+    with pytest.raises(ZeroDivisionError), new_file(str(tmp_path / 'b.txt')) as file:
+        file.write('half')
+        1 / 0
+    with pytest.raises(ValueError, match='a.txt exists already'), new_file(str(tmp_path / 'a.txt')):
+        pass
+    assert os.listdir(tmp_path) == ['a.txt'] and (tmp_path / 'a.txt').read_text() == 'whole'

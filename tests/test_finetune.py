@@ -74,7 +74,7 @@ def test_frozen_layers_keep_the_files_values_bit_for_bit_and_trained_ones_move(s
         tf.set_random_seed(0)
         trained, skipped = finetune.choose_layers(settings, settings.weights_path)
         network = finetune.build_network(settings, data, trained, skipped, settings.weights_path)
-        with finetune.open_session(settings) as session:
+        with finetune.open_session() as session:
             finetune.initialize(session, session.graph, network.model)
             before = session.run(network.model.variables)
             for images, labels in ImageDataGenerator(data.train).batches(5):

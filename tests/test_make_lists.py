@@ -140,7 +140,7 @@ def test_existing_lists_are_only_replaced_with_force(photos, tmp_path, capsys):
 
 
 def test_all_lists_are_written_or_none(photos, tmp_path, capsys):
-    in_the_way = f'.labels.txt.{os.getpid()}'  # the third one can't be written
+    in_the_way = f'labels.txt.part-{os.getpid()}'  # the third one can't be written
     (tmp_path / 'lists' / in_the_way).mkdir(parents=True)
     assert run(capsys, photos, '--output', tmp_path / 'lists')[0] == 2
     assert os.listdir(tmp_path / 'lists') == [in_the_way]

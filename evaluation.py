@@ -1,0 +1,83 @@
+"""How good predictions are: accuracy, precision and recall of each class, the worst mistakes; as numbers, as text."""
+
+import numpy as np
+
+from console import printable
+
+SHOWN_MISTAKES = 20
+WIDEST_MATRIX = 40  # classes of a confusion matrix that is still readable as text
+
+
+def confusion_matrix(labels, predicted, num_classes):
+    """Return int64 [true class, predicted class]: the number of images, from class numbers, two int arrays [n]."""
+    pairs = np.asarray(labels, np.int64) * num_classes + predicted
+    return np.bincount(pairs, minlength=num_classes**2).reshape(num_classes, num_classes)
+
+
+def class_scores(matrix):
+    """Return float64 arrays (precision, recall, f1), a value a class, of a confusion matrix; 0 where it is 0 / 0."""
+    hits, predicted, true = np.diag(matrix), matrix.sum(0), matrix.sum(1)
+    return tuple(part / np.maximum(whole, 1) for part, whole in (
+        (hits, predicted), (hits, true), (2 * hits, predicted + true)))  # F1, the harmonic mean of the two
+
+
+class Tally:
+    """What the network said of labelled images, batch after batch: a few numbers an image, not their probabilities."""
+
+    def __init__(self, paths, labels, class_names):
+        self.paths, self.labels, self.class_names = paths, labels, class_names
+        self.batches = []
+
+    def add(self, positions, logits):
+        """Count images at these positions of the list, int [n], and their logits, float32 [n, classes]."""
+        labels, rows = self.labels[positions], np.arange(len(positions))
+        shifted = np.float64(logits) - logits.max(1, keepdims=True)
+        log_probabilities = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
+        predicted = logits.argmax(1)
+        top5 = np.argsort(-logits, 1, kind='stable')[:, :5]  # of equal ones the first counts, as argmax has it
+        self.batches.append((positions, predicted, np.exp(log_probabilities[rows, predicted]),
+                             -log_probabilities[rows, labels], (top5 == labels[:, None]).any(1)))
+
+    def evaluate(self):
+        """Return what is known of all images that were added, at least one, as a dict fit for JSON.
+
+        Means are over images: accuracy, top5_accuracy if there are more than 5 classes, loss (cross-entropy, nats).
+        mistakes: those with the highest probability of a wrong class.
+        """
+        positions, predicted, probabilities, losses, in_top5 = (np.concatenate(part) for part in zip(*self.batches))
+        labels, names = self.labels[positions], self.class_names
+        matrix = confusion_matrix(labels, predicted, len(names))
+        wrong = np.flatnonzero(predicted != labels)
+        worst = wrong[np.argsort(-probabilities[wrong], kind='stable')][:SHOWN_MISTAKES]
+        return {
+            'images': len(labels), 'accuracy': float((predicted == labels).mean()),
+            **({'top5_accuracy': float(in_top5.mean())} if len(names) > 5 else {}), 'loss': float(losses.mean()),
+            'classes': [{'name': name, 'images': int(images), 'precision': precision, 'recall': recall, 'f1': f1}
+                        for name, images, precision, recall, f1 in zip(
+                            names, matrix.sum(1), *(scores.tolist() for scores in class_scores(matrix)))],
+            'confusion_matrix': matrix.tolist(),
+            'mistakes': [{'path': self.paths[positions[n]], 'true_class': names[labels[n]],
+                          'predicted_class': names[predicted[n]], 'probability': float(probabilities[n])}
+                         for n in worst]}
+
+
+def evaluation_lines(evaluation):
+    """Return lines for the screen about what Tally.evaluate returned."""
+    classes, matrix = evaluation['classes'], evaluation['confusion_matrix']
+    width = min(max(len(part['name']) for part in classes), 40)
+    lines = [f'{"images":15}{evaluation["images"]}']
+    lines += [f'{name.replace("_", " "):15}{evaluation[name]:.4f}' for name in ('accuracy', 'top5_accuracy', 'loss')
+              if name in evaluation]
+    lines += ['', f'{"class":{width}}  images  precision  recall      f1']
+    lines += [f'{part["name"]:{width}}  {part["images"]:6}  {part["precision"]:9.4f}  {part["recall"]:.4f}  '
+              f'{part["f1"]:.4f}' for part in classes]
+    if len(classes) <= WIDEST_MATRIX:
+        cell = max(len(str(count)) for row in matrix for count in row) + 2
+        lines += ['', 'confusion matrix: a row a true class, a column a predicted one, in the order above']
+        lines += [f'{part["name"]:{width}}' + ''.join(f'{count:{cell}}' for count in row)
+                  for part, row in zip(classes, matrix)]
+    if evaluation['mistakes']:
+        lines += ['', 'worst mistakes: probability and predicted class, true class, image']
+        lines += [f'{wrong["probability"]:.4f} {wrong["predicted_class"]:{width}}  {wrong["true_class"]:{width}}  '
+                  f'{printable(wrong["path"], 4096)}' for wrong in evaluation['mistakes']]
+    return lines
