@@ -15,7 +15,7 @@ import zipfile
 
 from alexnet import IMAGE_SIZE, open_session
 from console import argument, new_file, parse_settings, quiet_startup, run_command, setting
-from runs import read_run, rebuild_network
+from finished_run import read_run, rebuild_network
 
 with quiet_startup():
     import tensorflow.compat.v1 as tf

@@ -14,8 +14,8 @@ from alexnet import IMAGE_SIZE, open_session
 from console import argument, new_file, parse_settings, printable, quiet_startup, run_command, setting
 from datagenerator import ImageDataGenerator
 from evaluation import Tally, evaluation_lines
+from finished_run import read_run, rebuild_network
 from lists import ImageList, check_labels, read_label, read_list
-from runs import read_run, rebuild_network
 
 with quiet_startup():
     import tensorflow.compat.v1 as tf

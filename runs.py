@@ -1,28 +1,22 @@
-"""The run folder: a new one for each run, its settings, its class names and its checkpoints; and reading it again."""
+"""The run folder: a new one for each run, its settings, its class names and its checkpoints."""
 
 import contextlib
 import datetime
 import json
 import os
 import platform
-import re
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
 
 import cv2
 import numpy as np
 
-from alexnet import IMAGE_SIZE, LAYERS, AlexNet
-from console import new_file, printable, quiet_startup
-from lists import read_class_names
+from console import new_file, quiet_startup
 
 with quiet_startup():
     import tensorflow.compat.v1 as tf
 
-FORMAT = 1  # of the run folder; a change that read_run would misunderstand takes the next number
-SMALL_FILE = 1 << 20  # bytes; the files that describe a run have a few thousand
-LARGEST_SCALE = 1024  # pixels
+FORMAT = 1  # of the run folder; a change that finished_run would misunderstand takes the next number
 
 
 def check_run_dir(run_dir):
@@ -112,153 +106,3 @@ class Checkpoints:
 
     def path(self, name):
         return os.path.join(self.folder, name)
-
-
-class Run(NamedTuple):
-    """What a run folder says about a finished run: all that using its network takes."""
-
-    class_names: list
-    scale_size: tuple         # (width, height) that whole pictures are scaled to
-    image_mean: np.ndarray    # float32 [3], blue, green, red
-    precision: str            # 'float32' or 'bfloat16'
-    checkpoints: tuple        # path prefixes: the chosen checkpoint, and `frozen` if there is one
-
-
-def read_run(path, checkpoint=None):
-    """Return the Run of a run folder, or of one of its checkpoints, <run folder>/checkpoints/best-7.
-
-    checkpoint: 'best', which None means too, 'last', or the number of an epoch that has a checkpoint. The folder may be
-    a stranger's: its files are only data, and none makes another file than its own be read. Raises ValueError, in one
-    line, for anything but a finished run in the format of today.
-    """
-    folder, name = split_run_path(path)
-    if name and checkpoint:
-        raise ValueError(f'{path} is a checkpoint already: leave out --checkpoint {checkpoint}')
-    try:
-        run = read_settings(os.path.join(folder, 'settings.json'))
-        labels_file = os.path.join(folder, 'labels.txt')
-        check_small_file(labels_file)
-        class_names = read_class_names(labels_file)
-        if run['num_classes'] != len(class_names) or len(class_names) < 2:
-            raise ValueError(f'labels.txt names {len(class_names)} classes, settings.json {run["num_classes"]!r:.99}')
-        names = [name or find_checkpoint(folder, checkpoint or 'best')]
-        if os.path.exists(os.path.join(folder, 'checkpoints', 'frozen.index')):
-            names.append('frozen')
-    except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        if isinstance(error, OSError):
-            reason = f'{os.path.basename(error.filename or "")}: {error.strerror}'
-        raise ValueError(f'{printable(path)} is not a finished run: {reason}') from error
-    return Run(class_names, tuple(run['scale_size']), np.array(run['image_mean'], np.float32), run['precision'],
-               tuple(os.path.join(folder, 'checkpoints', name) for name in names))
-
-
-def split_run_path(path):
-    """Return (run folder, checkpoint name or None) of what a person named; any file of a checkpoint means it."""
-    parent, name = os.path.split(os.path.abspath(path))
-    if os.path.basename(parent) == 'checkpoints' and not os.path.isdir(path):
-        return os.path.dirname(parent), re.sub(r'\.(index|data-[-\w]+)$', '', name)
-    return path, None
-
-
-def check_small_file(path):
-    """Raise ValueError unless a regular file of at most SMALL_FILE bytes is there, OSError if nothing is."""
-    if os.stat(path).st_size > SMALL_FILE or not os.path.isfile(path):
-        raise ValueError(f'{os.path.basename(path)} is no file of at most {SMALL_FILE} bytes')
-
-
-def read_settings(path):
-    """Return the dict of a run's settings.json, with those values checked that are used again."""
-    check_small_file(path)
-    try:
-        with open(path, encoding='utf-8') as file:
-            settings = json.load(file)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f'settings.json is not JSON: {error}') from error
-    if not isinstance(settings, dict) or type(settings.get('format')) is not int or settings['format'] != FORMAT:
-        found = settings.get('format') if isinstance(settings, dict) else None
-        raise ValueError(f'settings.json has format {found!r:.99}, and this version reads {FORMAT} only: use the '
-                         'version that made the run, or train again')
-    settings.setdefault('scale_size', [IMAGE_SIZE, IMAGE_SIZE])
-    legal = {
-        'num_classes': lambda value: type(value) is int,
-        'scale_size': lambda value: is_list_of(value, 2, int) and all(IMAGE_SIZE <= n <= LARGEST_SCALE for n in value),
-        'image_mean': lambda value: is_list_of(value, 3, float) and all(0 <= mean <= 255 for mean in value),
-        'precision': lambda value: value in ('float32', 'bfloat16')}
-    for name, is_legal in legal.items():
-        if not is_legal(settings.get(name)):
-            raise ValueError(f'settings.json has {name} {settings.get(name)!r:.99}')
-    return settings
-
-
-def is_list_of(value, length, kind):
-    return isinstance(value, list) and len(value) == length and all(type(item) is kind for item in value)
-
-
-def find_checkpoint(folder, wanted):
-    """Return the name of the checkpoint that 'best', 'last' or the number of an epoch means, in a run folder."""
-    if wanted in ('best', 'last'):
-        path = os.path.join(folder, 'checkpoints', wanted)
-        if not os.path.exists(path):
-            raise ValueError(f'it has no checkpoint "{wanted}": it was stopped before its first was written')
-        check_small_file(path)
-        with open(path, encoding='utf-8') as file:
-            name = file.read().strip()
-        if not re.fullmatch(f'{wanted}-[0-9]{{1,9}}', name):
-            raise ValueError(f'the file checkpoints/{wanted} says {printable(name, 99)!r}')
-        return name
-    names = sorted(name[:-len('.index')] for name in os.listdir(os.path.join(folder, 'checkpoints'))
-                   if re.fullmatch(r'(best|last)-[0-9]{1,9}\.index', name))
-    for name in names:
-        if name.split('-')[1] == wanted:
-            return name
-    raise ValueError(f'it has no checkpoint {printable(wanted, 99)}, but {" ".join(names) or "none at all"}')
-
-
-def rebuild_network(run, images):
-    """Add a run's network, without dropout, to the graph; return (AlexNet, a function of a session that restores it).
-
-    images: float32 [n, 227, 227, 3], as AlexNet takes them. Raises ValueError, as the function does, if a checkpoint is
-    broken or is not one of this network; names, types, shapes and the size of the files are compared first.
-    """
-    def get_zeros(getter, *arguments, initializer, **options):  # the graph may be exported: without random numbers
-        return getter(*arguments, initializer=tf.zeros_initializer(), **options)
-    with tf.variable_scope('', custom_getter=get_zeros):
-        model = AlexNet(images, 1.0, len(run.class_names), LAYERS)
-    missing = {variable.op.name: variable for pair in model.variables.values() for variable in pair}
-    savers = {}
-    for path in run.checkpoints:
-        found = find_variables(path, missing)
-        missing = {name: variable for name, variable in missing.items() if name not in found}
-        if found:
-            savers[path] = tf.train.Saver(found)
-    if missing:
-        raise ValueError(f'{" and ".join(run.checkpoints)} lack {" ".join(missing)}')
-
-    def restore(session):
-        for path, saver in savers.items():
-            try:
-                saver.restore(session, path)
-            except tf.errors.OpError as error:
-                raise ValueError(f'{path} is broken: {error.message.splitlines()[0]}') from error
-    return model, restore
-
-
-def find_variables(path, variables):
-    """Return those of {name: variable} that the checkpoint has; raises ValueError if what it has can't be theirs."""
-    try:
-        check_small_file(f'{path}.index')
-        reader = tf.train.NewCheckpointReader(path)
-        shapes, types = reader.get_variable_to_shape_map(), reader.get_variable_to_dtype_map()
-        size = os.stat(f'{path}.data-00000-of-00001').st_size
-    except (OSError, ValueError, tf.errors.OpError) as error:
-        reason = getattr(error, 'strerror', None) or getattr(error, 'message', None) or str(error)
-        raise ValueError(f'{path} is not a checkpoint: {reason.splitlines()[0]}') from error
-    found = {name: variable for name, variable in variables.items() if name in shapes}
-    for name, variable in found.items():
-        if shapes[name] != variable.shape.as_list() or types[name] != tf.float32:
-            raise ValueError(f'{path}: {name} is {types[name].name} {shapes[name]}, and should be float32 '
-                             f'{variable.shape.as_list()}')
-    if size < 4 * sum(variable.shape.num_elements() for variable in found.values()):
-        raise ValueError(f'{path} is broken: its data has only {size} bytes')
-    return found

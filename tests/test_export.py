@@ -12,8 +12,8 @@ from conftest import ROOT, run_main
 
 import export
 from alexnet import IMAGE_SIZE, tf
+from finished_run import read_run, rebuild_network
 from images import IMAGENET_MEAN, load_image
-from runs import read_run, rebuild_network
 
 # What a client runs: plain TensorFlow, in a folder without this project.
 CLIENT = '''

@@ -1,11 +1,10 @@
 import json
 import os
 
-import numpy as np
 import pytest
 
-from alexnet import IMAGE_SIZE, LAYERS, tf
-from runs import FORMAT, Checkpoints, check_run_dir, make_run_folder, read_run, rebuild_network
+from alexnet import tf
+from runs import FORMAT, Checkpoints, check_run_dir, make_run_folder
 
 
 def test_a_new_folder_each_run(tmp_path, monkeypatch):
@@ -75,133 +74,3 @@ def test_long_epochs_are_all_written_short_ones_wait(tmp_path):
     assert written == [1, 2, 3, 4, 5]
     written = [(folder / 'last').exists() for folder in small_run(tmp_path / 'b', 1000)]
     assert written == [False, False, False, False, True]
-
-
-def restore(path, checkpoint=None):
-    """Read a run, rebuild its network and return (run, {layer: (weights, biases)}) as restored."""
-    run = read_run(str(path), checkpoint)
-    with tf.Graph().as_default(), tf.Session() as session:
-        model, restore_variables = rebuild_network(run, tf.placeholder(tf.float32, [None, IMAGE_SIZE, IMAGE_SIZE, 3]))
-        session.graph.finalize()
-        restore_variables(session)
-        return run, session.run(model.variables)
-
-
-def test_a_finished_run_is_read_and_restored(finished_run, all_weights_file):
-    run, variables = restore(finished_run)
-    assert run.class_names == ['ant', 'bee', 'Käfer', 'red fox', 'eel', 'owl', 'yak']
-    assert run.scale_size == (227, 227) and run.image_mean.tolist() == [104, 117, 124] and run.precision == 'float32'
-    best = (finished_run / 'checkpoints' / 'best').read_text().strip()
-    readers = {name: tf.train.load_checkpoint(str(finished_run / 'checkpoints' / name)) for name in ('frozen', best)}
-    for layer in LAYERS:
-        for kind, value in zip(('weights', 'biases'), variables[layer]):
-            expected = readers['frozen' if layer != 'fc8' else best].get_tensor(f'{layer}/{kind}')
-            assert value.tobytes() == expected.tobytes()
-
-
-def test_the_same_checkpoint_by_name_number_and_path(finished_run):
-    run = read_run(str(finished_run), 'last')
-    assert run.checkpoints[0] == str(finished_run / 'checkpoints' / 'last-2')
-    for path in ('last-2', 'last-2.index', 'last-2.data-00000-of-00001'):
-        assert read_run(str(finished_run / 'checkpoints' / path)).checkpoints == run.checkpoints
-    assert read_run(str(finished_run), '2').checkpoints[0].endswith('-2')
-    with pytest.raises(ValueError, match='leave out --checkpoint best'):
-        read_run(str(finished_run / 'checkpoints' / 'last-2'), 'best')
-
-
-def change_settings(**changes):
-    def change(folder):
-        settings = json.loads((folder / 'settings.json').read_text())
-        settings = {name: value for name, value in (settings | changes).items() if value != 'delete'}
-        (folder / 'settings.json').write_text(json.dumps(settings))
-    return change
-
-
-def write(name, content):
-    return lambda folder: (folder / name).write_bytes(content)
-
-
-def remove(pattern):
-    return lambda folder: [path.unlink() for path in folder.glob(pattern)]
-
-
-def flip_a_bit(folder):
-    path, = folder.glob('checkpoints/best-*.data*')
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    path.write_bytes(content)
-
-
-def truncate(folder):
-    path, = folder.glob('checkpoints/best-*.data*')
-    os.truncate(path, os.path.getsize(path) - 1)
-
-
-def one_more_class(folder):
-    change_settings(num_classes=8)(folder)
-    with open(folder / 'labels.txt', 'a') as file:
-        file.write('cat\n')
-
-
-def swap(folder):
-    """The checkpoint of another network under this one's name."""
-    for path in folder.glob('checkpoints/best-*.*'):
-        name = 'index' if path.name.endswith('index') else 'data-00000-of-00001'
-        path.unlink()
-        os.link(folder / 'checkpoints' / f'frozen.{name}', path)
-    remove('checkpoints/frozen.*')(folder)
-
-
-@pytest.mark.parametrize('break_run, named', [
-    (remove('settings.json'), 'settings.json: No such file'),
-    (remove('labels.txt'), 'labels.txt: No such file'),
-    (remove('checkpoints/best'), 'it was stopped before its first was written'),
-    (remove('checkpoints/best-*.index'), 'No such file'),
-    (remove('checkpoints/best-*.data*'), 'No such file'),
-    (remove('checkpoints/frozen.*'), 'lack conv1/weights conv1/biases'),
-    (write('settings.json', b'{"format": 1'), 'settings.json is not JSON'),
-    (write('settings.json', b'[' * 100_000), 'settings.json is not JSON'),
-    (write('settings.json', b'\xff\xfe'), 'settings.json is not JSON'),
-    (write('settings.json', b'[1]'), 'settings.json has format None'),
-    (write('settings.json', b' ' * 2_000_000), 'settings.json is no file of at most'),
-    (write('labels.txt', b'x' * 2_000_000), 'labels.txt is no file of at most'),
-    (write('labels.txt', b'\x1b[2J\nb\n\x07'), 'the name is not UTF-8 text'),
-    (write('labels.txt', b'a\nb\n'), 'labels.txt names 2 classes, settings.json 7'),
-    (write('checkpoints/best', b'../../other/best-1'), "the file checkpoints/best says '../../other/best-1'"),
-    (write('checkpoints/best', b''), 'the file checkpoints/best says'),
-    (write('checkpoints/frozen.index', b'not a table' * 20), 'frozen is not a checkpoint'),
-    (change_settings(format='delete'), 'format None, and this version reads 1 only'),
-    (change_settings(format=True), 'format True'),
-    (change_settings(format=FORMAT + 1), 'format 2, and this version reads 1 only'),
-    (change_settings(num_classes='7'), "num_classes '7'"),
-    (change_settings(scale_size=[227, 10**6]), 'scale_size'),
-    (change_settings(scale_size='227'), 'scale_size'),
-    (change_settings(image_mean=[104.0, float('nan'), 124.0]), 'image_mean'),
-    (change_settings(image_mean='delete'), 'image_mean'),
-    (change_settings(precision=['float32']), 'precision'),
-    (flip_a_bit, 'is broken'),
-    (truncate, 'is broken: its data has only'),
-    (one_more_class, 'fc8/weights is float32 [4096, 7], and should be float32 [4096, 8]'),
-    (swap, 'lack fc8/weights fc8/biases'),
-])
-def test_broken_foreign_and_half_written_runs_are_refused_in_a_line(run_copy, break_run, named):
-    break_run(run_copy)
-    with pytest.raises(ValueError) as error:
-        restore(run_copy)
-    assert named in str(error.value) and str(run_copy) in str(error.value) and len(str(error.value).splitlines()) == 1
-
-
-def test_what_is_no_run_at_all_is_refused(tmp_path):
-    (tmp_path / 'file').write_text('x')
-    os.mkfifo(tmp_path / 'settings.json')
-    for path in ('missing', 'file', 'checkpoints/best-1', '.'):
-        with pytest.raises(ValueError, match='is not a finished run'):
-            read_run(str(tmp_path / path))
-
-
-def test_the_scale_of_pictures_is_the_runs(run_copy):
-    change_settings(scale_size=[256, 256])(run_copy)
-    assert read_run(str(run_copy)).scale_size == (256, 256)
-    change_settings(scale_size='delete')(run_copy)
-    assert read_run(str(run_copy)).scale_size == (IMAGE_SIZE, IMAGE_SIZE)
-    np.testing.assert_array_equal(read_run(str(run_copy)).image_mean, np.float32([104, 117, 124]))
