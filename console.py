@@ -65,6 +65,11 @@ def argument_options(field):
     return {**options, 'type': convert, 'metavar': kind.__name__.upper()}
 
 
+def spelled(value):
+    """Return the value of a setting as its flag spells it."""
+    return ' '.join(map(str, value)) if isinstance(value, (tuple, list)) else str(value)
+
+
 def command_line(script, settings):
     """Return the shell command `python script ...` that parse_settings reads as these settings."""
     words = ['python', script]
@@ -75,7 +80,7 @@ def command_line(script, settings):
         if isinstance(value, bool):
             words.append(f'--{field.name}' if value else f'--no-{field.name}')
         else:
-            words += [f'--{field.name}', *map(str, value if isinstance(value, tuple) else [value])]
+            words += [f'--{field.name}', *(value if isinstance(value, tuple) else [spelled(value)])]
     return shlex.join(words)
 
 

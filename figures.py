@@ -37,14 +37,15 @@ def shortened(name):
 
 def curves(rows, best_epoch):
     """Return a PNG file of loss and accuracy over the epochs, the best one marked; rows: dicts as in metrics.csv."""
-    figure = Figure(figsize=(9, 3.6), layout='constrained')
+    figure = Figure(figsize=(6, 6), layout='constrained')  # one above the other: readable on a phone
     epochs = [row['epoch'] for row in rows]
-    for axes, name in zip(figure.subplots(1, 2), ('loss', 'accuracy')):
+    for axes, name in zip(figure.subplots(2, sharex=True), ('loss', 'accuracy')):
         for part, label in (('train', 'training'), ('val', 'validation')):
             axes.plot(epochs, [row[f'{part}_{name}'] for row in rows], label=label, linewidth=2,
                       marker='o' if len(rows) < 30 else None, markersize=4)
         axes.axvline(best_epoch, color='grey', linestyle='--', label=f'best: epoch {best_epoch}')
-        axes.set(xlabel='epoch', title=name, ylim=(0, None) if name == 'loss' else (0, 1.02))
+        axes.set(xlabel='epoch', ylabel=name, ylim=(0, None) if name == 'loss' else (0, 1.02))
+        axes.label_outer()
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.grid(alpha=0.3)
         axes.legend()
@@ -72,14 +73,18 @@ def confusion(matrix, class_names):
         return file_of(figure)
 
 
-def mistakes(images, captions, columns=4):
-    """Return a JPEG file of a sheet: images, uint8 [227, 227, 3], BGR, each over its two lines of caption."""
+def mistakes(images, answers, columns=4):
+    """Return a JPEG file of a sheet of images, uint8 [227, 227, 3], BGR.
+
+    answers: of each image the true class, the predicted one, and the probability of the latter.
+    """
     columns, rows = min(columns, len(images)), -(-len(images) // columns)
     width, height = columns * (SIDE + 0.1), rows * (SIDE + 0.45)
     with plain_text():
         figure = Figure(figsize=(width, height))
-        for n, (image, lines) in enumerate(zip(images, captions)):
+        for n, (image, (name, predicted, probability)) in enumerate(zip(images, answers)):
             left, top = n % columns * (SIDE + 0.1) + 0.05, height - n // columns * (SIDE + 0.45) - 0.05
             figure.figimage(image[..., ::-1], 100 * left, 100 * (top - SIDE), origin='upper')
-            figure.text(left / width, (top - SIDE - 0.03) / height, '\n'.join(map(shortened, lines)), va='top', fontsize=8)
+            figure.text(left / width, (top - SIDE - 0.03) / height, va='top', fontsize=8,
+                        s=f'is {shortened(name)}\ntaken for {shortened(predicted)} {probability:.2f}')
         return file_of(figure, 'jpg')

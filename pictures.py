@@ -42,7 +42,7 @@ def filters(weights, scale=5):
 
 
 def heat(matrix):
-    """Return a confusion matrix as a picture: a row a true class, darker for a larger share of its images."""
+    """Return a confusion matrix as a picture: a row a true class, brighter for a larger share of its images."""
     shares = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
     scale = max(1, HEAT_SIZE // len(matrix))
     colours = cv2.applyColorMap(np.uint8(np.rint(255 * shares)), cv2.COLORMAP_VIRIDIS)
@@ -51,7 +51,7 @@ def heat(matrix):
 
 def encode(picture, extension='.jpg'):
     """Return the bytes of a file that holds the picture."""
-    return cv2.imencode(extension, picture)[1].tobytes()
+    return cv2.imencode(extension, picture, [cv2.IMWRITE_JPEG_QUALITY, 85])[1].tobytes()
 
 
 def decode(content):

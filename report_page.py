@@ -1,24 +1,23 @@
 """report.html: a run on one page, self-contained, for a phone and a desk; all text in it is escaped."""
 
 import base64
-import json
 from html import escape
 from typing import NamedTuple
 
 import numpy as np
 
-from console import printable
+from console import printable, spelled
 from evaluation import class_accuracies, taken_for
 
 STYLE = '''
 body { font: 16px/1.5 system-ui, sans-serif; color: #222; background: #fff; max-width: 60rem; margin: auto; padding: 0 1rem 3rem }
 h1 { font-size: 1.5rem; overflow-wrap: anywhere } h2 { font-size: 1.2rem; margin: 2rem 0 .5rem; border-bottom: 1px solid #ddd }
-table { border-collapse: collapse; font-size: .875rem } th, td { padding: .15rem .75rem .15rem 0; text-align: left; vertical-align: top }
+table { border-collapse: collapse; font-size: .875rem } th, td { padding: .15rem .6rem .15rem 0; text-align: left; vertical-align: top }
 td.number, th.number { text-align: right; font-variant-numeric: tabular-nums } tr:nth-child(even) td { background: #f6f6f6 }
-td { overflow-wrap: anywhere; min-width: 3.5rem } .box { overflow: auto; max-height: 44rem }
-meter { width: 6rem; vertical-align: middle } pre { white-space: pre-wrap; overflow-wrap: anywhere; background: #f6f6f6; padding: .75rem }
+td { overflow-wrap: break-word; max-width: 20rem } .box { overflow: auto; max-height: 44rem }
+meter { width: 4rem; vertical-align: middle } pre { white-space: pre-wrap; overflow-wrap: anywhere; background: #f6f6f6; padding: .75rem }
 figure { margin: 0; font-size: .8rem; overflow-wrap: anywhere } figure img { width: 100% } img { max-width: 100% }
-.box > img { max-width: none } .sheet { display: grid; gap: .75rem; grid-template-columns: repeat(auto-fill, minmax(9rem, 1fr)) }
+.wide { overflow-x: auto } .wide img { max-width: none } .sheet { display: grid; gap: .75rem; grid-template-columns: repeat(auto-fill, minmax(9rem, 1fr)) }
 .warning { background: #fff3cd; padding: .5rem .75rem; border-left: 4px solid #e0a800 } .key { font-size: 1.1rem }
 '''
 
@@ -38,7 +37,7 @@ class Record(NamedTuple):
     matrix: np.ndarray  # confusion matrix of the best epoch; None with too many classes
     troubles: list     # sentences
     pictures: dict     # {'curves', 'confusion_matrix', 'first_batch', 'filters': file content, where there is one}
-    mistakes: list     # pairs (JPEG file content, caption), the most confident first
+    mistakes: list     # (JPEG file content, true class, predicted class, its probability), the most confident first
 
 
 def make_page(record):
@@ -51,12 +50,12 @@ def make_page(record):
     parts += [section('Loss and accuracy', picture(record, 'curves')),
               section('Most confident mistakes', mistakes_sheet(record.mistakes)),
               section('Classes', class_table(record)),
-              section('Confusion matrix of the best epoch', box(picture(record, 'confusion_matrix'))),
+              section('Confusion matrix of the best epoch', f'<div class="wide">{picture(record, "confusion_matrix")}</div>' if record.matrix is not None else ''),
               section('Epochs', epoch_table(record.rows)),
               section('The first batch as the network sees it', picture(record, 'first_batch')),
               section('Filters of conv1', picture(record, 'filters')),
               section('Layers', f'<pre>{text(chr(10).join(record.layers))}</pre>'),
-              section('Settings', table(('setting', 'value'), [(name, json.dumps(value)) for name, value
+              section('Settings', table(('setting', 'value'), [(name, spelled(value)) for name, value
                                                                in record.settings.items()])),
               section('Command', f'<pre>{text(record.command)}</pre>')]
     return ('<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
@@ -95,8 +94,9 @@ def picture(record, name):
 
 def mistakes_sheet(mistakes):
     """Return the mistakes as HTML, each over its caption."""
-    figures = [f'<figure><img alt="" src="{data_address(content)}"><figcaption>{text(caption)}</figcaption></figure>'
-               for content, caption in mistakes]
+    figures = [f'<figure><img alt="" src="{data_address(content)}"><figcaption>is <b>{text(name)}</b><br>taken for '
+               f'<b>{text(predicted)}</b> {probability:.2f}</figcaption></figure>'
+               for content, name, predicted, probability in mistakes]
     return f'<div class="sheet">{"".join(figures)}</div>' if figures else '<p>None.</p>'
 
 
@@ -129,11 +129,11 @@ def class_table(record):
     for number, (name, *counts) in enumerate(zip(record.class_names, *(part.tolist() for part in record.counts))):
         share, mistaken = '', ''
         if not np.isnan(accuracies[number]):
-            share = Markup(f'<meter value="{accuracies[number]:.3f}"></meter> {accuracies[number]:.3f}')
+            share = Markup(f'{accuracies[number]:.3f} <meter value="{accuracies[number]:.3f}"></meter>')
             other, times = taken_for(record.matrix, number)
             mistaken = f'{record.class_names[other]} ({times})' if times else ''
-        rows.append((name, *counts, share, mistaken))
-    return table(('class', 'training images', 'validation images', 'accuracy', 'most often taken for'), rows)
+        rows.append((name, share, mistaken, *counts))
+    return table(('class', 'accuracy', 'most often taken for', 'training', 'validation'), rows)
 
 
 def epoch_table(rows):

@@ -150,15 +150,15 @@ class RunLog:
                 write_matrix(file, matrix, names)
             self.add_figure('confusion_matrix', figures.confusion(matrix, names))
         self.add_figure('curves', figures.curves(self.rows, self.best_epoch))
-        images, captions = self.load_mistakes()
+        images, answers = self.load_mistakes()
         if images:
-            content = figures.mistakes(images, captions)
+            content = figures.mistakes(images, answers)
             with self.file('mistakes.jpg', 'wb') as file:
                 file.write(content)
             self.events.add_picture(self.step, 'mistakes', content, pictures.decode(content).shape)
         record = Record(self.run_dir, self.command, self.settings, self.layers, names, counts, guessing, self.rows,
                         self.best_epoch, matrix, list(self.troubles.values()), self.pictures,
-                        [(pictures.encode(image), ': '.join(lines)) for image, lines in zip(images, captions)])
+                        [(pictures.encode(image), *answer) for image, answer in zip(images, answers)])
         with self.file('report.html') as file:
             file.write(make_page(record))
 
@@ -169,18 +169,16 @@ class RunLog:
             file.write(content)
 
     def load_mistakes(self):
-        """Return the most confident mistakes of the best epoch: images as the network sees them, and two lines on each.
-
-        An image that is gone by now is left out.
-        """
-        images, captions, names = [], [], self.data.class_names
+        """Return the most confident mistakes of the best epoch: images as the network sees them, and what they are,
+        (true class, predicted class, its probability). An image that is gone by now is left out."""
+        images, answers, names = [], [], self.data.class_names
         for index in self.best.mistakes(MISTAKES):
             with contextlib.suppress(ValueError):
                 image = self.val_images.load_plain(self.data.val.paths[index])
                 images.append(pictures.visible(image, self.val_images.mean))
-                captions.append((names[self.best.labels[index]],
-                                 f'taken for {names[self.best.classes[index]]}, {self.best.probabilities[index]:.3f}'))
-        return images, captions
+                answers.append((names[self.best.labels[index]], names[self.best.classes[index]],
+                                float(self.best.probabilities[index])))
+        return images, answers
 
     @contextlib.contextmanager
     def file(self, name, mode='w'):

@@ -8,14 +8,14 @@ from tensorboard.plugins.hparams import api as hparams
 from tensorboard.plugins.text import summary as text
 
 from alexnet import LAYERS
-from console import printable, quiet_startup
+from console import printable, quiet_startup, spelled
 
 with quiet_startup():
     import tensorflow.compat.v1 as tf
 
 HISTOGRAM_VALUES = 10_000  # of a variable; enough for its shape, and cheap for the 38 million of fc6
 COMPARED = ('val/accuracy', 'val/loss', 'train/accuracy', 'train/loss')  # columns of the HParams tab
-NOT_COMPARED = ('run_dir', 'cache_dir', 'num_threads', 'display_step')  # settings that no result depends on
+NOT_COMPARED = ('run_dir', 'cache_dir', 'num_threads', 'display_step', 'image_mean')  # settings that no result depends on
 
 
 def step_summaries(model, trained, gradients):
@@ -60,8 +60,7 @@ class EventFile:
         """Write the dict `settings` as text and as hyperparameters, and which curves belong into one chart."""
         # Indented by four, Markdown shows it as it is; JSON is ASCII, whatever a path holds.
         shown = json.dumps(settings, indent=2).replace('\n', '\n    ')
-        values = {name: value if isinstance(value, (bool, int, float)) else
-                  printable(value if isinstance(value, str) else json.dumps(value))
+        values = {name: value if isinstance(value, (bool, int, float)) else printable(spelled(value))
                   for name, value in settings.items() if name not in NOT_COMPARED}
         for summary in (
                 text.pb('settings', f'    {shown}'), hparams.hparams_pb(values),
