@@ -73,16 +73,16 @@ def confusion(matrix, class_names):
         return file_of(figure)
 
 
-def mistakes(images, answers, columns=4):
-    """Return a JPEG file of a sheet of images, uint8 [227, 227, 3], BGR.
+def mistakes(found, columns=4):
+    """Return a JPEG file of a sheet of mistakes.
 
-    answers: of each image the true class, the predicted one, and the probability of the latter.
+    found: of each the image, uint8 [227, 227, 3], BGR, its class, the predicted one, and the latter's probability.
     """
-    columns, rows = min(columns, len(images)), -(-len(images) // columns)
+    columns, rows = min(columns, len(found)), -(-len(found) // columns)
     width, height = columns * (SIDE + 0.1), rows * (SIDE + 0.45)
     with plain_text():
         figure = Figure(figsize=(width, height))
-        for n, (image, (name, predicted, probability)) in enumerate(zip(images, answers)):
+        for n, (image, name, predicted, probability) in enumerate(found):
             left, top = n % columns * (SIDE + 0.1) + 0.05, height - n // columns * (SIDE + 0.45) - 0.05
             figure.figimage(image[..., ::-1], 100 * left, 100 * (top - SIDE), origin='upper')
             figure.text(left / width, (top - SIDE - 0.03) / height, va='top', fontsize=8,

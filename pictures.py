@@ -1,4 +1,4 @@
-"""Pictures made of arrays alone: images as the network sees them, filters, a matrix; all uint8 [height, width, 3], BGR."""
+"""Pictures made of arrays: images as the network sees them, filters, a matrix; uint8 [height, width, 3], BGR."""
 
 import cv2
 import numpy as np
@@ -24,7 +24,7 @@ def sheet(tiles, columns):
 
 
 def labelled(image, text):
-    """Return the picture with a line of text in a bar below it; letters beyond ASCII become '?': OpenCV draws no other."""
+    """Return the picture over a line of text; letters beyond ASCII become '?': OpenCV draws no other."""
     bar = np.full((18, image.shape[1], 3), 255, np.uint8)
     shown = text.encode('ascii', 'replace').decode()[:image.shape[1] // 8]
     cv2.putText(bar, shown, (2, 13), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (0, 0, 0), 1, cv2.LINE_AA)
@@ -49,9 +49,14 @@ def heat(matrix):
     return colours.repeat(scale, 0).repeat(scale, 1)
 
 
-def encode(picture, extension='.jpg'):
-    """Return the bytes of a file that holds the picture."""
-    return cv2.imencode(extension, picture, [cv2.IMWRITE_JPEG_QUALITY, 85])[1].tobytes()
+def encode_jpeg(picture):
+    """Return the bytes of a JPEG file of the picture: small, for photos."""
+    return cv2.imencode('.jpg', picture, [cv2.IMWRITE_JPEG_QUALITY, 85])[1].tobytes()
+
+
+def encode_png(picture):
+    """Return the bytes of a PNG file of the picture: exact."""
+    return cv2.imencode('.png', picture)[1].tobytes()
 
 
 def decode(content):

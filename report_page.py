@@ -10,15 +10,31 @@ from console import printable, spelled
 from evaluation import class_accuracies, taken_for
 
 STYLE = '''
-body { font: 16px/1.5 system-ui, sans-serif; color: #222; background: #fff; max-width: 60rem; margin: auto; padding: 0 1rem 3rem }
-h1 { font-size: 1.5rem; overflow-wrap: anywhere } h2 { font-size: 1.2rem; margin: 2rem 0 .5rem; border-bottom: 1px solid #ddd }
-table { border-collapse: collapse; font-size: .875rem } th, td { padding: .15rem .6rem .15rem 0; text-align: left; vertical-align: top }
-td.number, th.number { text-align: right; font-variant-numeric: tabular-nums } tr:nth-child(even) td { background: #f6f6f6 }
-td { overflow-wrap: break-word; max-width: 20rem } .box { overflow: auto; max-height: 44rem }
-meter { width: 4rem; vertical-align: middle } pre { white-space: pre-wrap; overflow-wrap: anywhere; background: #f6f6f6; padding: .75rem }
-figure { margin: 0; font-size: .8rem; overflow-wrap: anywhere } figure img { width: 100% } img { max-width: 100% }
-.wide { overflow-x: auto } .wide img { max-width: none } .sheet { display: grid; gap: .75rem; grid-template-columns: repeat(auto-fill, minmax(9rem, 1fr)) }
-.warning { background: #fff3cd; padding: .5rem .75rem; border-left: 4px solid #e0a800 } .key { font-size: 1.1rem }
+body { font: 16px/1.5 system-ui, sans-serif; color: #222; background: #fff;
+       max-width: 60rem; margin: auto; padding: 0 1rem 3rem }
+h1 { font-size: 1.5rem; overflow-wrap: anywhere }
+h2 { font-size: 1.2rem; margin: 2rem 0 .5rem; border-bottom: 1px solid #ddd }
+table { border-collapse: collapse; font-size: .875rem }
+th, td { padding: .15rem .6rem .15rem 0; text-align: left; vertical-align: top }
+td { overflow-wrap: break-word; max-width: 20rem }
+tr:nth-child(even) td { background: #f6f6f6 }
+.number { text-align: right; font-variant-numeric: tabular-nums }
+meter { width: 4rem; vertical-align: middle }
+pre { white-space: pre-wrap; overflow-wrap: anywhere; background: #f6f6f6; padding: .75rem }
+img { max-width: 100% }
+.box { overflow: auto; max-height: 44rem }
+.wide { overflow-x: auto }
+.wide img { max-width: none }
+.sheet { display: grid; gap: .75rem; grid-template-columns: repeat(auto-fill, minmax(9rem, 1fr)) }
+figure { margin: 0; font-size: .8rem; overflow-wrap: anywhere }
+figure img { width: 100% }
+.warning { background: #fff3cd; padding: .5rem .75rem; border-left: 4px solid #e0a800 }
+.key { font-size: 1.1rem }
+'''
+# Nothing is loaded from elsewhere, whatever a name on the page says.
+HEAD = '''<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
 '''
 
 
@@ -33,36 +49,33 @@ class Record(NamedTuple):
     counts: tuple      # images of each class in training and in validation, two int arrays [n]
     guessing: float    # validation accuracy of always guessing the largest class
     rows: list         # the metrics of each epoch, as in metrics.csv
-    best_epoch: int
-    matrix: np.ndarray  # confusion matrix of the best epoch; None with too many classes
+    best: dict         # of these, that of the best epoch
+    matrix: np.ndarray  # its confusion matrix; None with too many classes
     troubles: list     # sentences
-    pictures: dict     # {'curves', 'confusion_matrix', 'first_batch', 'filters': file content, where there is one}
-    mistakes: list     # (JPEG file content, true class, predicted class, its probability), the most confident first
+    pictures: dict     # {name: file content}: curves, confusion_matrix, first_batch, conv1_filters, if there is one
+    mistakes: list     # (JPEG file content, true class, predicted class, its probability), most confident first
 
 
 def make_page(record):
     """Return the text of report.html."""
-    best = record.rows[record.best_epoch - 1]
-    key = (f'Best epoch {record.best_epoch} of {len(record.rows)}: validation accuracy <b>{best["val_accuracy"]:.4f}</b>, '
-           f'loss {best["val_loss"]:.4f}. Always guessing the largest class: {record.guessing:.4f}.')
+    best, layers = record.best, '\n'.join(record.layers)
+    key = (f'Best epoch {best["epoch"]} of {record.rows[-1]["epoch"]}: validation accuracy '
+           f'<b>{best["val_accuracy"]:.4f}</b>, loss {best["val_loss"]:.4f}. '
+           f'Always guessing the largest class: {record.guessing:.4f}.')
     parts = [f'<h1>{text(record.run_dir)}</h1><p class="key">{key}</p>']
     parts += [f'<p class="warning">{text(sentence)}</p>' for sentence in record.troubles]
     parts += [section('Loss and accuracy', picture(record, 'curves')),
               section('Most confident mistakes', mistakes_sheet(record.mistakes)),
               section('Classes', class_table(record)),
-              section('Confusion matrix of the best epoch', f'<div class="wide">{picture(record, "confusion_matrix")}</div>' if record.matrix is not None else ''),
+              section('Confusion matrix of the best epoch', picture(record, 'confusion_matrix', 'wide')),
               section('Epochs', epoch_table(record.rows)),
               section('The first batch as the network sees it', picture(record, 'first_batch')),
-              section('Filters of conv1', picture(record, 'filters')),
-              section('Layers', f'<pre>{text(chr(10).join(record.layers))}</pre>'),
+              section('Filters of conv1', picture(record, 'conv1_filters')),
+              section('Layers', f'<pre>{text(layers)}</pre>'),
               section('Settings', table(('setting', 'value'), [(name, spelled(value)) for name, value
                                                                in record.settings.items()])),
               section('Command', f'<pre>{text(record.command)}</pre>')]
-    return ('<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-            '<meta name="viewport" content="width=device-width, initial-scale=1">'
-            '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; img-src data:; '
-            'style-src \'unsafe-inline\'">'  # nothing is loaded from elsewhere, whatever a name in it says
-            f'<title>{text(record.run_dir)}</title><style>{STYLE}</style></head>\n<body>\n' + '\n'.join(parts)
+    return (f'{HEAD}<title>{text(record.run_dir)}</title><style>{STYLE}</style></head>\n<body>\n' + '\n'.join(parts)
             + '\n</body></html>\n')
 
 
@@ -76,20 +89,17 @@ def section(title, content):
     return f'<h2>{title}</h2>\n{content}' if content else ''
 
 
-def box(content):
-    """Return content that scrolls by itself where it is too large."""
-    return content and f'<div class="box">{content}</div>'
-
-
 def data_address(content):
     """Return a PNG or JPEG file as an address that holds it."""
     kind = 'png' if content.startswith(b'\x89PNG') else 'jpeg'
     return f'data:image/{kind};base64,{base64.b64encode(content).decode()}'
 
 
-def picture(record, name):
-    """Return a picture as HTML, or nothing if there is none."""
-    return f'<img alt="{name}" src="{data_address(record.pictures[name])}">' if name in record.pictures else ''
+def picture(record, name, kind=''):
+    """Return a picture as HTML, or nothing if there is none; kind 'wide' is not shrunk to the window, it scrolls."""
+    if name not in record.pictures:
+        return ''
+    return f'<div class="{kind}"><img alt="{name}" src="{data_address(record.pictures[name])}"></div>'
 
 
 def mistakes_sheet(mistakes):
@@ -101,14 +111,14 @@ def mistakes_sheet(mistakes):
 
 
 def table(header, rows):
-    """Return a table as HTML; numbers are set to the right, strings are escaped, a Markup string is not."""
+    """Return a table as HTML, which scrolls by itself; numbers stand right, strings are escaped, Markup is not."""
     def cell(value, tag):
         content = value if isinstance(value, Markup) else text(value)
         return f'<{tag}{"" if isinstance(value, str) else " class=number"}>{content}</{tag}>'
     numbers = [not isinstance(value, str) for value in rows[0]]
     head = ''.join(f'<th{" class=number" if number else ""}>{text(name)}</th>' for name, number in zip(header, numbers))
     body = ''.join('<tr>' + ''.join(cell(value, 'td') for value in row) + '</tr>\n' for row in rows)
-    return box(f'<table><tr>{head}</tr>\n{body}</table>')
+    return f'<div class="box"><table><tr>{head}</tr>\n{body}</table></div>'
 
 
 class Markup(str):

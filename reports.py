@@ -1,4 +1,4 @@
-"""What a person looks at: RunLog shows a run as it goes and, when it ends, writes its report into the run folder."""
+"""What a person looks at: RunLog shows a run as it goes and, when it ends, writes its report."""
 
 import contextlib
 import csv
@@ -34,8 +34,9 @@ class RunLog:
     def __init__(self, run_dir, settings, command, data, generators, layers):
         self.run_dir, self.settings, self.command, self.data, self.layers = run_dir, settings, command, data, layers
         self.train_images, self.val_images = generators
-        self.rows, self.best_epoch, self.best, self.troubles, self.pictures = [], None, None, {}, {}
-        self.step, self.next_summaries, self.next_picture, self.picture_time = 0, settings['display_step'], 1, -np.inf
+        self.rows, self.best, self.predictions, self.troubles, self.pictures = [], None, None, {}, {}
+        self.step, self.next_summaries = 0, settings['display_step']
+        self.next_picture, self.picture_time = 1, -np.inf
         self.csv_path = os.path.join(run_dir, 'metrics.csv')
         self.append_row(METRICS)
         self.events = EventFile(run_dir)
@@ -47,7 +48,7 @@ class RunLog:
 
     def add_picture(self, step, name, picture):
         """Write a picture to the event file and keep it for the report."""
-        content = pictures.encode(picture)
+        content = pictures.encode_jpeg(picture)
         self.pictures[name] = content
         self.events.add_picture(step, name, content, picture.shape)
 
@@ -93,7 +94,7 @@ class RunLog:
         self.events.add_scalars(step, {f'train/{name}': metrics[name] for name in ('learning_rate', 'images_per_second')})
         predictions = Predictions(self.data.val.labels, *predictions)
         if is_best:
-            self.best_epoch, self.best = metrics['epoch'], predictions
+            self.best, self.predictions = metrics, predictions
         self.write_heat(step, metrics['epoch'], predictions, is_final)
         self.print_epoch(metrics)
         self.warn(predictions.classes)
@@ -103,7 +104,7 @@ class RunLog:
         is_due = epoch >= self.next_picture and time.monotonic() - self.picture_time > SECONDS_BETWEEN_PICTURES
         if len(self.data.class_names) <= MOST_CLASSES_MATRIX and (is_due or is_final):
             picture = pictures.heat(confusion_matrix(predictions, len(self.data.class_names)))
-            self.events.add_picture(step, 'confusion_matrix', pictures.encode(picture, '.png'), picture.shape)
+            self.events.add_picture(step, 'confusion_matrix', pictures.encode_png(picture), picture.shape)
             self.next_picture, self.picture_time = epoch + max(1, epoch // 20), time.monotonic()
 
     def print_epoch(self, metrics):
@@ -117,8 +118,9 @@ class RunLog:
     def warn(self, classes):
         """Print each sign of trouble the first time that it is seen."""
         found = troubles(self.rows, classes)
-        for kind in found.keys() - self.troubles.keys():
-            print(f'WARNING: {found[kind]}', file=sys.stderr)
+        for kind, sentence in found.items():
+            if kind not in self.troubles:
+                print(f'WARNING: {sentence}', file=sys.stderr)
         self.troubles.update(found)
 
     def __enter__(self):
@@ -136,31 +138,36 @@ class RunLog:
     def finish(self):
         """Write the files that show the run as a whole, and print how it ended."""
         import figures  # half a second that the start of a run shall not take
-        names = self.data.class_names
-        matrix = confusion_matrix(self.best, len(names)) if len(names) <= MOST_CLASSES_MATRIX else None
-        counts = class_counts(self.data)
+        names, counts = self.data.class_names, class_counts(self.data)
+        matrix = confusion_matrix(self.predictions, len(names)) if len(names) <= MOST_CLASSES_MATRIX else None
         _, guessing = accuracy_of_guessing(*counts)
-        print('\n'.join(closing_lines(self.rows[self.best_epoch - 1], guessing, matrix, names, self.run_dir)))
-        with self.file('val_predictions.csv') as file:
-            write_predictions(file, self.data.val.paths, self.best, names)
+        print('\n'.join(closing_lines(self.best, guessing, matrix, names, self.run_dir)))
+        self.write_tables(matrix)
+        self.add_figure('curves', figures.curves(self.rows, self.best['epoch']))
+        if matrix is not None:
+            self.add_figure('confusion_matrix', figures.confusion(matrix, names))
         if 'conv1' in self.settings['train_layers']:
             self.add_picture(self.step, 'conv1_filters', pictures.filters(self.fetch_filters()))
-        if matrix is not None:
-            with self.file('confusion_matrix.csv') as file:
-                write_matrix(file, matrix, names)
-            self.add_figure('confusion_matrix', figures.confusion(matrix, names))
-        self.add_figure('curves', figures.curves(self.rows, self.best_epoch))
-        images, answers = self.load_mistakes()
-        if images:
-            content = figures.mistakes(images, answers)
+        mistakes = self.load_mistakes()
+        if mistakes:
+            content = figures.mistakes(mistakes)
             with self.file('mistakes.jpg', 'wb') as file:
                 file.write(content)
             self.events.add_picture(self.step, 'mistakes', content, pictures.decode(content).shape)
-        record = Record(self.run_dir, self.command, self.settings, self.layers, names, counts, guessing, self.rows,
-                        self.best_epoch, matrix, list(self.troubles.values()), self.pictures,
-                        [(pictures.encode(image), *answer) for image, answer in zip(images, answers)])
+        page = make_page(Record(
+            self.run_dir, self.command, self.settings, self.layers, names, counts, guessing, self.rows, self.best, matrix,
+            list(self.troubles.values()), self.pictures,
+            [(pictures.encode_jpeg(image), *answer) for image, *answer in mistakes]))
         with self.file('report.html') as file:
-            file.write(make_page(record))
+            file.write(page)
+
+    def write_tables(self, matrix):
+        """Write val_predictions.csv and confusion_matrix.csv."""
+        with self.file('val_predictions.csv') as file:
+            write_predictions(file, self.data.val.paths, self.predictions, self.data.class_names)
+        if matrix is not None:
+            with self.file('confusion_matrix.csv') as file:
+                write_matrix(file, matrix, self.data.class_names)
 
     def add_figure(self, name, content):
         """Write a PNG file and keep it for the page."""
@@ -169,16 +176,17 @@ class RunLog:
             file.write(content)
 
     def load_mistakes(self):
-        """Return the most confident mistakes of the best epoch: images as the network sees them, and what they are,
-        (true class, predicted class, its probability). An image that is gone by now is left out."""
-        images, answers, names = [], [], self.data.class_names
-        for index in self.best.mistakes(MISTAKES):
+        """Return the most confident mistakes: (image as the network sees it, true class, predicted class, probability).
+
+        An image that is gone by now is left out.
+        """
+        mistakes, names, predictions = [], self.data.class_names, self.predictions
+        for index in predictions.mistakes(MISTAKES):
             with contextlib.suppress(ValueError):
                 image = self.val_images.load_plain(self.data.val.paths[index])
-                images.append(pictures.visible(image, self.val_images.mean))
-                answers.append((names[self.best.labels[index]], names[self.best.classes[index]],
-                                float(self.best.probabilities[index])))
-        return images, answers
+                mistakes.append((pictures.visible(image, self.val_images.mean), names[predictions.labels[index]],
+                                 names[predictions.classes[index]], float(predictions.probabilities[index])))
+        return mistakes
 
     @contextlib.contextmanager
     def file(self, name, mode='w'):

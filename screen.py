@@ -31,14 +31,14 @@ def class_counts(data):
 def class_table(data):
     """Return lines that say what the classes are and how many images each has; of many classes, the smallest ones."""
     train, val = class_counts(data)
-    names = [printable(name, 40) for name in data.class_names]
+    names = [printable(name, 36) for name in data.class_names]
     shown = range(len(names)) if len(names) <= MOST_CLASSES else np.argsort(train, kind='stable')[:5]
-    lines = [f'{"class":42}{"training":>10}{"validation":>12}']
-    lines += [f'{names[number]:42}{train[number]:10,}{val[number]:12,}' for number in shown]
+    lines = [f'{"class":38}{"training":>10}{"validation":>12}']
+    lines += [f'{names[number]:38}{train[number]:10,}{val[number]:12,}' for number in shown]
     if len(shown) < len(names):
         lines.append(f'... these are the smallest; the largest class has {train.max():,} training images')
     largest, accuracy = accuracy_of_guessing(train, val)
-    return lines + [f'{f"{len(names):,} classes":42}{train.sum():10,}{val.sum():12,}',
+    return lines + [f'{f"{len(names):,} classes":38}{train.sum():10,}{val.sum():12,}',
                     f'always guessing {names[largest]} gives val_accuracy {accuracy:.4f}']
 
 
