@@ -82,7 +82,7 @@ def troubles(rows, classes):
             f'training accuracy ({last["train_accuracy"]:.2f}) is far above validation accuracy '
             f'({last["val_accuracy"]:.2f}): the network learns these images by heart. Try horizontal_flip, random_crop, '
             'weight_decay, fewer train_layers, or more images; and see that both lists show the same kind of picture')
-    if len(rows) >= 3 and last['train_accuracy'] < 0.9 and last['train_loss'] > 0.98 * first['train_loss']:
+    if len(rows) >= 3 and last['train_accuracy'] < 0.9 and last['train_loss'] > 0.99 * first['train_loss']:
         found['not learning'] = (
             f'the training loss does not fall ({first["train_loss"]:.3f} in epoch 1, {last["train_loss"]:.3f} in epoch '
             f'{len(rows)}). Try another learning_rate (a tenth if it jumps, ten times as much if it stands still), and '
