@@ -21,26 +21,34 @@ IMAGES_A_RUN = 128     # images that go through the frozen layers at once
 
 
 def prepare_batches(settings, session, model, data, trained):
-    """Return [(tensor to feed, batches for it)] for training and for validation, once all listed images are known to be good.
+    """Return (Data, generators, sources), once all listed images are known to be good.
 
-    Where the frozen layers' output is stored, it is what is fed. Raises BrokenImages naming list and line of every image
-    that is missing or can't be read; skip_broken leaves these out.
+    generators: the ImageDataGenerators of training and validation. sources: for each, the tensor to feed and the batches
+    for it; where the frozen layers' output is stored, it is that. Raises BrokenImages naming list and line of every image
+    that is missing or can't be read; skip_broken leaves these out of the Data.
     """
     try:
-        return make_batches(settings, session, model, data, trained)
+        generators = make_generators(settings, data)
+        return data, generators, make_sources(settings, session, model, generators, trained)
     except BrokenImages as error:
         if not settings.skip_broken:
             raise
         print_skipped(error.broken)
-        return make_batches(settings, session, model, without(data, error.broken), trained)
+        data = without(data, error.broken)
+        generators = make_generators(settings, data)
+        return data, generators, make_sources(settings, session, model, generators, trained)
 
 
-def make_batches(settings, session, model, data, trained):
-    """Do what prepare_batches does, but stop at broken images."""
+def make_generators(settings, data):
+    """Return the ImageDataGenerators of training and of validation."""
     options = {'nb_classes': len(data.class_names), 'scale_size': scale_size(settings),
                'crop_size': (IMAGE_SIZE, IMAGE_SIZE), 'seed': settings.seed, 'num_threads': settings.num_threads}
-    generators = [ImageDataGenerator(data.train, settings.horizontal_flip, True, random_crop=settings.random_crop,
-                                     **options), ImageDataGenerator(data.val, **options)]
+    return [ImageDataGenerator(data.train, settings.horizontal_flip, True, random_crop=settings.random_crop, **options),
+            ImageDataGenerator(data.val, **options)]
+
+
+def make_sources(settings, session, model, generators, trained):
+    """Return [(tensor to feed, batches for it)] of the generators; raises BrokenImages."""
     output = feature_output(trained)
     stored, reason = store(settings, session, model, output, generators)
     if reason and settings.cache_features == 'on':

@@ -5,6 +5,7 @@ import contextlib
 import dataclasses
 import os
 import re
+import shlex
 import sys
 import tempfile
 import typing
@@ -75,6 +76,25 @@ def argument_options(field):
         return None if optional and text == 'None' else kind(text)
     convert.__name__ = kind.__name__  # argparse names it in "invalid float value: 'x'"
     return {**options, 'type': convert, 'metavar': kind.__name__.upper()}
+
+
+def spelled(value):
+    """Return the value of a setting as its flag spells it."""
+    return ' '.join(map(str, value)) if isinstance(value, (tuple, list)) else str(value)
+
+
+def command_line(script, settings):
+    """Return the shell command `python script ...` that parse_settings reads as these settings."""
+    words = ['python', script]
+    for field in dataclasses.fields(settings):
+        value = getattr(settings, field.name)
+        if value == field.default:
+            continue
+        if isinstance(value, bool):
+            words.append(f'--{field.name}' if value else f'--no-{field.name}')
+        else:
+            words += [f'--{field.name}', *(value if isinstance(value, tuple) else [spelled(value)])]
+    return shlex.join(words)
 
 
 def printable(text, limit=1000):

@@ -13,11 +13,12 @@ from tqdm import tqdm
 from alexnet import LAYERS, open_session
 from bottlenecks import prepare_batches, scale_size
 from checks import read_lists
-from console import parse_settings, quiet_startup, run_command, setting
+from console import command_line, parse_settings, quiet_startup, run_command, setting
 from images import IMAGENET_MEAN
 from optimization import build_network
-from reports import RunLog, epoch_line, layer_table
+from reports import RunLog
 from runs import Checkpoints, check_run_dir, make_run_folder
+from screen import class_table, layer_table
 from weights import find_weights
 
 with quiet_startup():
@@ -69,7 +70,7 @@ class Settings:
 
     # What is written
     run_dir: str | None = setting(None, 'folder for all that a run writes; None: a new runs/<date>-<time>')
-    display_step: int = setting(20, 'steps between histograms in TensorBoard, 1 or more')
+    display_step: int = setting(20, 'steps between histograms in TensorBoard, 1 or more; later in a long run rarer')
 
 
 NO_WEIGHTS = ('WARNING: no pretrained weights: every layer starts from random values, and results on real photos will be '
@@ -98,12 +99,15 @@ def finetune(settings):
         graph.finalize()
         with open_session(settings.precision, settings.num_threads) as session:
             initialize(session, graph, network.model)
-            print('\n'.join(layer_table(network.model, trained, set(LAYERS) - set(skipped))))
-            sources = prepare_batches(settings, session, network.model, data, trained)
-            run_dir = make_run_folder(settings.run_dir, effective_settings(
-                settings, data, weights_path, trained, skipped), data.class_names)
+            layers = layer_table(network.model, trained, set(LAYERS) - set(skipped))
+            print('\n'.join(class_table(data) + layers))
+            data, generators, sources = prepare_batches(settings, session, network.model, data, trained)
+            effective = effective_settings(settings, data, weights_path, trained, skipped)
+            run_dir = make_run_folder(settings.run_dir, effective, data.class_names)
             checkpoints.begin(session, run_dir)
-            best_accuracy, best_epoch = train(settings, session, network, sources, run_dir, checkpoints)
+            with RunLog(run_dir, effective, command_line('finetune.py', settings), data, generators, layers) as log:
+                log.begin(lambda: session.run(network.model.variables['conv1'][0]))
+                best_accuracy, best_epoch = train(settings, session, network, sources, log, checkpoints)
     if warning:
         print(warning, file=sys.stderr)
     return best_accuracy, best_epoch, run_dir
@@ -158,33 +162,32 @@ def effective_settings(settings, data, weights_path, trained, skipped):
             'scale_size': scale_size(settings)}
 
 
-def train(settings, session, network, sources, run_dir, checkpoints):
-    """Train and validate epoch after epoch, writing metrics and checkpoints; return (best accuracy, its epoch).
+def train(settings, session, network, sources, log, checkpoints):
+    """Train and validate epoch after epoch, with log and checkpoints; return (best accuracy, its epoch).
 
     The best epoch is that of the highest validation accuracy; of two alike, that with the lower validation loss.
     """
     (_, train_data), (_, val_data) = sources
     best, best_epoch, step = (-1.0, 0.0), 0, 0
-    with RunLog(run_dir) as log, contextlib.ExitStack() as at_the_end:
+    with contextlib.ExitStack() as at_the_end:
         at_the_end.callback(checkpoints.save_best, session)  # also if a loss is not finite, or after Ctrl-C
         for epoch in range(1, settings.num_epochs + 1):
             start, learning_rate = time.monotonic(), session.run(network.learning_rate)
             train_data.start_epoch(epoch - 1)
-            train_loss, train_accuracy = run_pass(session, network, sources[0], settings, step, f'epoch {epoch}', log)
+            train_loss, train_accuracy, _ = run_pass(session, network, sources[0], settings, step, f'epoch {epoch}', log)
             seconds = time.monotonic() - start
             step += -(-train_data.data_size // settings.batch_size)
             val_data.start_epoch(0)
-            val_loss, val_accuracy = run_pass(session, network, sources[1], settings, step, 'validation')
+            val_loss, val_accuracy, predictions = run_pass(session, network, sources[1], settings, step, 'validation')
             metrics = {'epoch': epoch, 'train_loss': train_loss, 'train_accuracy': train_accuracy,
                        'val_loss': val_loss, 'val_accuracy': val_accuracy, 'learning_rate': float(learning_rate),
                        'images_per_second': train_data.data_size / seconds, 'seconds': time.monotonic() - start}
-            log.write_epoch(step, metrics)
             is_best = (val_accuracy, -val_loss) > best
             if is_best:
                 best, best_epoch = (val_accuracy, -val_loss), epoch
             is_final = epoch == settings.num_epochs or epoch - best_epoch == settings.patience
             checkpoints.save(session, epoch, is_best, is_final)
-            print(epoch_line(metrics, settings.num_epochs), flush=True)
+            log.write_epoch(step, metrics, predictions, is_best, is_final)
             if is_final:
                 break
     if epoch < settings.num_epochs:
@@ -193,24 +196,24 @@ def train(settings, session, network, sources, run_dir, checkpoints):
 
 
 def run_pass(session, network, source, settings, step, title, log=None):
-    """Run one pass over a source, (tensor to feed, batches for it), and return (mean loss, accuracy) over all images.
+    """Run one pass over a source, (tensor to feed, batches for it); return mean loss, accuracy and predictions.
 
     `step` training steps came before. With a log it is training: each batch is followed by a training step, under
-    dropout, and every display_step by histograms. The loss is the cross-entropy alone, without smoothing or class
-    weights: training, validation and other runs compare. Raises FloatingPointError as soon as it is not finite.
+    dropout, and sometimes by histograms. The loss is the cross-entropy alone, without smoothing or class weights:
+    training, validation and other runs compare. Predictions are arrays of the class and its probability, int32 [n] and
+    float32 [n]; none in training. Raises FloatingPointError as soon as the loss is not finite.
     """
-    (inputs, data), loss_sum, correct = source, 0.0, 0
+    (inputs, data), loss_sum, correct, predictions = source, 0.0, 0, []
     batch_size = settings.batch_size if log else max(settings.batch_size, data.VALIDATION_BATCH)
-    fetches = {'loss_sum': network.loss_sum, 'correct': network.correct}
-    if log:
-        fetches['train_op'] = network.train_op
+    fetches = {'loss_sum': network.loss_sum, 'correct': network.correct,
+               **({'train_op': network.train_op} if log else {'predictions': network.predictions})}
     with tqdm(desc=title, total=data.data_size, unit=' images', disable=None, leave=False) as bar:
         for values, labels in data.batches(batch_size):
             feed = {inputs: values, network.labels: labels}
             if log:
                 step += 1
                 feed[network.keep_prob] = 1 - settings.dropout_rate
-            show = log and step % settings.display_step == 0
+            show = log and log.wants_summaries(step)
             results = session.run({**fetches, 'summaries': network.summaries} if show else fetches, feed)
             if not np.isfinite(results['loss_sum']):
                 raise FloatingPointError(f'the loss is {results["loss_sum"]} at step {step} ({title}), learning_rate '
@@ -218,8 +221,9 @@ def run_pass(session, network, source, settings, step, title, log=None):
             if show:
                 log.write_step(step, results['loss_sum'] / len(labels), results['summaries'])
             loss_sum, correct = loss_sum + float(results['loss_sum']), correct + int(results['correct'])
+            predictions += [results['predictions']] if not log else []
             bar.update(len(labels))
-    return loss_sum / data.data_size, correct / data.data_size
+    return loss_sum / data.data_size, correct / data.data_size, [np.concatenate(parts) for parts in zip(*predictions)]
 
 
 def main(arguments):

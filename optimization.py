@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from alexnet import IMAGE_SIZE, AlexNet, tf
-from reports import histogram_summaries
+from summaries import step_summaries, thin
 
 
 class Network(NamedTuple):
@@ -17,8 +17,9 @@ class Network(NamedTuple):
     learning_rate: tf.Tensor  # scalar, of the coming step
     loss_sum: tf.Tensor       # scalar, cross-entropy summed over the batch, nats
     correct: tf.Tensor        # scalar int, images of the batch whose largest logit is their label's
+    predictions: tuple        # int32 [n], the class of each image's largest logit; float32 [n], its probability
     train_op: tf.Operation
-    summaries: tf.Tensor      # serialized histograms
+    summaries: tf.Tensor      # serialized, of the state of the trained layers
 
 
 def build_network(settings, data, trained, skipped, weights_path):
@@ -32,17 +33,19 @@ def build_network(settings, data, trained, skipped, weights_path):
     keep_prob = tf.placeholder_with_default(1.0, [], 'keep_prob')
     model = AlexNet(images, keep_prob, len(data.class_names), skipped, weights_path)
     losses = tf.nn.softmax_cross_entropy_with_logits_v2(labels, model.fc8)
-    correct = tf.equal(tf.argmax(model.fc8, 1), tf.argmax(labels, 1))
+    classes = tf.argmax(model.fc8, 1, output_type=tf.int32)
+    correct = tf.equal(classes, tf.argmax(labels, 1, output_type=tf.int32))
     num_steps = settings.num_epochs * -(-len(data.train.paths) // settings.batch_size)
     learning_rate = learning_rate_at(tf.train.get_or_create_global_step(), num_steps, settings.learning_rate,
                                      settings.lr_schedule)
     weights = balanced_weights(data.train.labels, len(data.class_names)) if settings.class_weights == 'balanced' else 1.0
     fresh = [variable for layer in skipped for variable in model.variables[layer]]
     pretrained = [variable for layer in trained if layer not in skipped for variable in model.variables[layer]]
-    train_op = minimize(training_loss(labels, model.fc8, settings.label_smoothing, weights), learning_rate,
-                        settings, fresh, pretrained)
+    train_op, gradients = minimize(training_loss(labels, model.fc8, settings.label_smoothing, weights), learning_rate,
+                                   settings, fresh, pretrained)
     return Network(model, labels, keep_prob, learning_rate, tf.reduce_sum(losses),
-                   tf.reduce_sum(tf.cast(correct, tf.int32)), train_op, histogram_summaries(model, trained))
+                   tf.reduce_sum(tf.cast(correct, tf.int32)), (classes, tf.reduce_max(tf.nn.softmax(model.fc8), 1)),
+                   train_op, step_summaries(model, trained, gradients))
 
 
 def balanced_weights(labels, num_classes):
@@ -80,8 +83,9 @@ def learning_rate_at(step, num_steps, learning_rate, lr_schedule):
 
 
 def minimize(loss, learning_rate, settings, fresh, pretrained):
-    """Return the operation of one training step, which changes the variables of two lists.
+    """Return (operation of one training step, which changes the variables of two lists, {variable's name: its gradient}).
 
+    The gradients are those of the loss, thinned for histograms; it costs nothing unless they are fetched.
     learning_rate: scalar tensor. Of `settings`: optimizer, momentum, weight_decay, and pretrained_lr_share, the share
     of the learning rate that `pretrained` take. As in Caffe's solvers, the learning rate goes into the velocity,
     v = momentum * v + learning_rate * (gradient + weight_decay * w), w -= v, so that what was gathered before a change
@@ -91,6 +95,7 @@ def minimize(loss, learning_rate, settings, fresh, pretrained):
     adam = settings.optimizer == 'adam'
     scale = 1.0 if adam else learning_rate
     gradients = tf.gradients(scale * loss, fresh + pretrained)
+    shown = {variable.op.name: thin(gradient) / scale for variable, gradient in zip(fresh + pretrained, gradients)}
     if settings.weight_decay:
         gradients = [gradient + scale * settings.weight_decay * variable if variable.shape.rank > 1 else gradient
                      for gradient, variable in zip(gradients, fresh + pretrained)]
@@ -101,7 +106,7 @@ def minimize(loss, learning_rate, settings, fresh, pretrained):
             steps.append(optimizer.apply_gradients(list(zip(gradients, variables))))
         gradients = gradients[len(variables):]
     with tf.control_dependencies(steps):
-        return tf.assign_add(tf.train.get_or_create_global_step(), 1).op
+        return tf.assign_add(tf.train.get_or_create_global_step(), 1).op, shown
 
 
 def make_optimizer(settings, learning_rate):

@@ -1,83 +1,194 @@
-"""What a person looks at: the layer table, a line an epoch, metrics.csv, TensorBoard's event files."""
+"""What a person looks at: RunLog shows a run as it goes and, when it ends, writes its report."""
 
+import contextlib
 import csv
 import os
+import sys
+import time
 
-from alexnet import LAYERS
-from console import quiet_startup
+import numpy as np
 
-with quiet_startup():
-    import tensorflow.compat.v1 as tf
+import pictures
+from console import new_file, printable
+from evaluation import (Predictions, accuracy_of_guessing, confusion_matrix, troubles, write_matrix, write_predictions)
+from report_page import Record, make_page
+from screen import HEADER, class_counts, closing_lines, epoch_line
+from summaries import EventFile
 
 METRICS = ('epoch', 'train_loss', 'train_accuracy', 'val_loss', 'val_accuracy', 'learning_rate', 'images_per_second',
            'seconds')
-HISTOGRAM_VALUES = 10_000  # of a variable; enough for its shape, and cheap for the 38 million of fc6
-
-
-def layer_table(model, trained, pretrained):
-    """Return lines that say, for each layer, where its values come from, whether they change, and their number."""
-    lines = [f'{"layer":7}{"values":15}{"":9}{"parameters":>12}']
-    for layer in LAYERS:
-        count = sum(variable.shape.num_elements() for variable in model.variables[layer])
-        source = 'pretrained' if layer in pretrained else 'from scratch'
-        lines.append(f'{layer:7}{source:15}{"trained" if layer in trained else "frozen":9}{count:12,}')
-    return lines
-
-
-def histogram_summaries(model, trained):
-    """Return one operation that gives the histograms of the trained layers' weights and biases."""
-    summaries = []
-    for layer in trained:
-        for variable in model.variables[layer]:
-            name = variable.name.split(':')[0].split('/')[-1]
-            # An odd stride: with an even one, a matrix of 4096 columns would show the same few columns only.
-            stride = variable.shape.num_elements() // HISTOGRAM_VALUES | 1
-            values = tf.reshape(variable, [-1])[::stride]
-            # A histogram of NaN would stop the run before it can say that the loss is not finite.
-            values = tf.where(tf.is_finite(values), values, tf.zeros_like(values))
-            summaries.append(tf.summary.histogram(f'weights/{layer}/{name}', values))
-    return tf.summary.merge(summaries)
-
-
-def epoch_line(metrics, num_epochs):
-    """Return one line about an epoch; `metrics` has the keys METRICS."""
-    return ('epoch {epoch:3d}/{num_epochs}  train loss {train_loss:.4f} accuracy {train_accuracy:.4f}  '
-            'val loss {val_loss:.4f} accuracy {val_accuracy:.4f}  {images_per_second:.0f} images/s  '
-            '{seconds:.1f} s').format(num_epochs=num_epochs, **metrics)
+FIRST_BATCH = 16             # images shown of it
+MISTAKES = 24                # shown at most
+MOST_CLASSES_MATRIX = 1000   # with more, a confusion matrix takes megabytes that nobody can look at
+SECONDS_BETWEEN_PICTURES = 2
+LINES_BETWEEN_HEADERS = 20
 
 
 class RunLog:
-    """Event files in the run folder's train/ and val/, on one axis of training steps, and metrics.csv."""
+    """What a run shows: lines on the screen; metrics.csv and an event file as it goes; the report when it ends.
 
-    def __init__(self, run_dir):
-        self.writers = {part: tf.summary.FileWriter(os.path.join(run_dir, part)) for part in ('train', 'val')}
+    It ends with the `with` block, by an error or Ctrl-C too. settings: the dict of those in force. generators: the
+    ImageDataGenerators of training and validation, of which it shows images. layers: lines of the layer table.
+    """
+
+    def __init__(self, run_dir, settings, command, data, generators, layers):
+        self.run_dir, self.settings, self.command, self.data, self.layers = run_dir, settings, command, data, layers
+        self.train_images, self.val_images = generators
+        self.rows, self.best, self.predictions, self.troubles, self.pictures = [], None, None, {}, {}
+        self.step, self.next_summaries = 0, settings['display_step']
+        self.next_picture, self.picture_time = 1, -np.inf
         self.csv_path = os.path.join(run_dir, 'metrics.csv')
         self.append_row(METRICS)
+        self.events = EventFile(run_dir)
+        self.events.add_settings(settings)
 
     def append_row(self, values):
         with open(self.csv_path, 'a', newline='', encoding='utf-8') as file:
             csv.writer(file).writerow(values)
 
+    def add_picture(self, step, name, picture):
+        """Write a picture to the event file and keep it for the report."""
+        content = pictures.encode_jpeg(picture)
+        self.pictures[name] = content
+        self.events.add_picture(step, name, content, picture.shape)
+
+    def begin(self, fetch_filters):
+        """Show the first batch as the network sees it, and conv1's filters.
+
+        fetch_filters: function that returns their values, float32 [11, 11, 3, 96].
+        """
+        images, self.fetch_filters = self.train_images, fetch_filters
+        images.start_epoch(0)
+        indices = images.next_indices(min(FIRST_BATCH, self.settings['batch_size']))
+        self.add_picture(0, 'first_batch', pictures.sheet(
+            [pictures.labelled(pictures.visible(image, images.mean), self.data.class_names[images.labels[index]])
+             for index, image in zip(indices, images.pool.map(images.load, indices))], columns=4))
+        self.add_picture(0, 'conv1_filters', pictures.filters(fetch_filters()))
+
+    def wants_summaries(self, step):
+        """Say whether the state of the layers is to be written at this step, and count on it.
+
+        That is every display_step, and after 20 times display_step at ever longer intervals, each 5 % of the way so
+        far: the event file of a long run stays small.
+        """
+        if step < self.next_summaries:
+            return False
+        self.next_summaries = step + max(self.settings['display_step'], step // 20)
+        return True
+
     def write_step(self, step, loss, summary):
         """Write the loss of one training step and the serialized summaries that came with it."""
-        self.writers['train'].add_summary(summary, step)
-        self.write_scalars('train', step, {'step/loss': loss})
+        self.events.add_serialized(step, summary)
+        self.events.add_scalars(step, {'train/step_loss': loss})
 
-    def write_epoch(self, step, metrics):
-        """Write what an epoch gave to the event files and as a row of metrics.csv."""
-        for part in ('train', 'val'):
-            self.write_scalars(part, step, {f'epoch/{name}': metrics[f'{part}_{name}'] for name in ('loss', 'accuracy')})
-        self.write_scalars('train', step, {f'epoch/{name}': metrics[name]
-                                           for name in ('learning_rate', 'images_per_second')})
+    def write_epoch(self, step, metrics, predictions, is_best, is_final):
+        """Write and print what an epoch gave.
+
+        metrics: dict with the keys METRICS. predictions: of the validation list, arrays (classes, probabilities).
+        """
+        self.step = step
+        self.rows.append(metrics)
         self.append_row([metrics[name] for name in METRICS])
+        self.events.add_scalars(step, {f'{part}/{name}': metrics[f'{part}_{name}']
+                                       for part in ('train', 'val') for name in ('loss', 'accuracy')})
+        self.events.add_scalars(step, {f'train/{name}': metrics[name] for name in ('learning_rate', 'images_per_second')})
+        predictions = Predictions(self.data.val.labels, *predictions)
+        if is_best:
+            self.best, self.predictions = metrics, predictions
+        self.write_heat(step, metrics['epoch'], predictions, is_final)
+        self.print_epoch(metrics)
+        self.warn(predictions.classes)
 
-    def write_scalars(self, part, step, values):
-        summary = tf.Summary(value=[tf.Summary.Value(tag=tag, simple_value=value) for tag, value in values.items()])
-        self.writers[part].add_summary(summary, step)
+    def write_heat(self, step, epoch, predictions, is_final):
+        """Write the confusion matrix as a picture, unless one was written just before; rarer in a long run."""
+        is_due = epoch >= self.next_picture and time.monotonic() - self.picture_time > SECONDS_BETWEEN_PICTURES
+        if len(self.data.class_names) <= MOST_CLASSES_MATRIX and (is_due or is_final):
+            picture = pictures.heat(confusion_matrix(predictions.labels, predictions.classes, len(self.data.class_names)))
+            self.events.add_picture(step, 'confusion_matrix', pictures.encode_png(picture), picture.shape)
+            self.next_picture, self.picture_time = epoch + max(1, epoch // 20), time.monotonic()
+
+    def print_epoch(self, metrics):
+        """Print the line of an epoch, and the header where it is far above."""
+        epoch, num_epochs = metrics['epoch'], self.settings['num_epochs']
+        if epoch % LINES_BETWEEN_HEADERS == 1:
+            print(HEADER)
+        seconds_left = (num_epochs - epoch) * sum(row['seconds'] for row in self.rows) / len(self.rows)
+        print(epoch_line(metrics, num_epochs, seconds_left), flush=True)
+
+    def warn(self, classes):
+        """Print each sign of trouble the first time that it is seen."""
+        found = troubles(self.rows, classes)
+        for kind, sentence in found.items():
+            if kind not in self.troubles:
+                print(f'WARNING: {sentence}', file=sys.stderr)
+        self.troubles.update(found)
 
     def __enter__(self):
         return self
 
     def __exit__(self, *error):
-        for writer in self.writers.values():
-            writer.close()
+        try:
+            if self.rows:
+                self.finish()
+        except Exception as failure:  # whatever it is: the run is complete without its report, and says what ended it
+            print(f'error: the report of {self.run_dir} is not complete: {printable(str(failure))}', file=sys.stderr)
+        finally:
+            self.events.close()
+
+    def finish(self):
+        """Write the files that show the run as a whole, and print how it ended."""
+        import figures  # half a second that the start of a run shall not take
+        names, counts = self.data.class_names, class_counts(self.data)
+        matrix = confusion_matrix(self.predictions.labels, self.predictions.classes, len(names)) if len(names) <= MOST_CLASSES_MATRIX else None
+        _, guessing = accuracy_of_guessing(*counts)
+        print('\n'.join(closing_lines(self.best, guessing, matrix, names, self.run_dir)))
+        self.write_tables(matrix)
+        self.add_figure('curves', figures.curves(self.rows, self.best['epoch']))
+        if matrix is not None:
+            self.add_figure('confusion_matrix', figures.confusion(matrix, names))
+        if 'conv1' in self.settings['train_layers']:
+            self.add_picture(self.step, 'conv1_filters', pictures.filters(self.fetch_filters()))
+        mistakes = self.load_mistakes()
+        if mistakes:
+            content = figures.mistakes(mistakes)
+            with self.file('mistakes.jpg', 'wb') as file:
+                file.write(content)
+            self.events.add_picture(self.step, 'mistakes', content, pictures.decode(content).shape)
+        page = make_page(Record(
+            self.run_dir, self.command, self.settings, self.layers, names, counts, guessing, self.rows, self.best, matrix,
+            list(self.troubles.values()), self.pictures,
+            [(pictures.encode_jpeg(image), *answer) for image, *answer in mistakes]))
+        with self.file('report.html') as file:
+            file.write(page)
+
+    def write_tables(self, matrix):
+        """Write val_predictions.csv and confusion_matrix.csv."""
+        with self.file('val_predictions.csv') as file:
+            write_predictions(file, self.data.val.paths, self.predictions, self.data.class_names)
+        if matrix is not None:
+            with self.file('confusion_matrix.csv') as file:
+                write_matrix(file, matrix, self.data.class_names)
+
+    def add_figure(self, name, content):
+        """Write a PNG file and keep it for the page."""
+        self.pictures[name] = content
+        with self.file(f'{name}.png', 'wb') as file:
+            file.write(content)
+
+    def load_mistakes(self):
+        """Return the most confident mistakes: (image as the network sees it, true class, predicted class, probability).
+
+        An image that is gone by now is left out.
+        """
+        mistakes, names, predictions = [], self.data.class_names, self.predictions
+        for index in predictions.mistakes(MISTAKES):
+            with contextlib.suppress(ValueError):
+                image = self.val_images.load_plain(self.data.val.paths[index])
+                mistakes.append((pictures.visible(image, self.val_images.mean), names[predictions.labels[index]],
+                                 names[predictions.classes[index]], float(predictions.probabilities[index])))
+        return mistakes
+
+    def file(self, name, mode='w'):
+        """Open a file of the run folder for writing; it has its name only once it is whole."""
+        text = {} if 'b' in mode else {'newline': '', 'encoding': 'utf-8', 'errors': 'surrogateescape'}
+        return new_file(os.path.join(self.run_dir, name), mode, replace=True, **text)

@@ -86,15 +86,16 @@ def all_weights_file(tmp_path_factory):
 
 @pytest.fixture(scope='session')
 def finished_run(tmp_path_factory, all_weights_file):
-    """The folder of a run of 2 epochs that trained fc8 on 7 classes; beside it val.txt and the pictures it lists."""
+    """The folder of a run of 2 epochs that trained fc8 on 7 classes; beside it val.txt, and pictures/ which it lists."""
     import finetune
     folder, random = tmp_path_factory.mktemp('finished'), np.random.RandomState(1)
     names = ['ant', 'bee', 'Käfer', 'red fox', 'eel', 'owl', 'yak']
+    (folder / 'pictures').mkdir()
     for n in range(35):
         picture = random.randint(0, 100, (240, 260, 3)) + 25 * (n % 7) * np.array([n % 2, 1, n % 3 == 0])
-        cv2.imwrite(str(folder / f'{n:02d}.png'), picture.astype(np.uint8))
+        cv2.imwrite(str(folder / 'pictures' / f'{n:02d}.png'), picture.astype(np.uint8))
     for part, numbers in (('train', range(14)), ('val', range(14, 35))):
-        write_list(folder / f'{part}.txt', [f'{n:02d}.png {n % 7}' for n in numbers])
+        write_list(folder / f'{part}.txt', [f'pictures/{n:02d}.png {n % 7}' for n in numbers])
     write_list(folder / 'labels.txt', names)
     finetune.finetune(finetune.Settings(
         train_file=str(folder / 'train.txt'), val_file=str(folder / 'val.txt'), weights_path=all_weights_file,

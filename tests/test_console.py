@@ -1,5 +1,6 @@
 import dataclasses
 import os
+import shlex
 import subprocess
 import sys
 
@@ -7,7 +8,7 @@ import pytest
 from conftest import ROOT
 
 import console
-from console import argument, new_file, parse_settings, run_command, setting
+from console import argument, command_line, new_file, parse_settings, run_command, setting
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,6 +24,13 @@ class Example:
 
 def test_defaults_are_those_of_the_lines():
     assert parse_settings(Example, []) == Example()
+
+
+@pytest.mark.parametrize('settings', [
+    Example(), Example(2.5, 3, ('x y', "it's"), ('q',), True), Example(others=('a',), count=None)])
+def test_a_command_line_reads_back_as_the_settings(settings):
+    words = shlex.split(command_line('finetune.py', settings))
+    assert words[:2] == ['python', 'finetune.py'] and parse_settings(Example, words[2:]) == settings
 
 
 def test_each_flag_sets_the_field_of_its_name():

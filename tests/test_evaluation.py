@@ -1,7 +1,11 @@
+import csv
+import io
+
 import numpy as np
 import pytest
 
-from evaluation import Tally, class_scores, confusion_matrix, evaluation_lines
+from evaluation import (Predictions, Tally, accuracy_of_guessing, class_accuracies, class_scores, confusion_matrix,
+                        evaluation_lines, taken_for, troubles, weakest_classes, write_matrix, write_predictions)
 
 LABELS = np.array([0, 0, 0, 1, 2])
 PREDICTED = [0, 0, 1, 1, 1]
@@ -51,3 +55,47 @@ def test_text_has_every_number_once_and_no_unreadable_matrix():
     assert 'accuracy       1.0000' in text and 'confusion matrix' in text and 'mistakes' not in text
     many = evaluate([0, 1], np.eye(50)[:2], [str(n) for n in range(50)])
     assert 'confusion matrix' not in '\n'.join(evaluation_lines(many)) and len(many['confusion_matrix']) == 50
+
+
+PREDICTIONS = Predictions(np.array([0, 0, 0, 2, 2], np.int32), np.array([0, 2, 1, 2, 0], np.int32),
+                          np.array([0.9, 0.8, 0.95, 0.6, 0.8], np.float32))
+
+
+def test_confusion_matrix_and_what_follows_from_it():
+    """Counted by hand: class 1 has no image."""
+    matrix = confusion_matrix(PREDICTIONS.labels, PREDICTIONS.classes, 3)
+    assert matrix.tolist() == [[1, 1, 1], [0, 0, 0], [1, 0, 1]]
+    np.testing.assert_allclose(class_accuracies(matrix), [1 / 3, np.nan, 1 / 2])
+    assert weakest_classes(matrix, 5) == [0, 2] and weakest_classes(matrix, 1) == [0] and weakest_classes(np.eye(2), 2) == []
+    assert taken_for(matrix, 2) == (0, 1)
+
+
+def test_mistakes_come_most_confident_first():
+    assert PREDICTIONS.mistakes(9).tolist() == [2, 1, 4] and PREDICTIONS.mistakes(2).tolist() == [2, 1]
+
+
+def test_guessing_takes_the_largest_class_of_training():
+    assert accuracy_of_guessing(np.array([5, 9]), np.array([3, 1])) == (1, 0.25)
+
+
+def test_tables_name_classes_and_hold_any_path():
+    matrix_file, list_file = io.StringIO(), io.StringIO()
+    write_matrix(matrix_file, np.array([[1, 2], [3, 4]]), ['a,b', 'c'])
+    write_predictions(list_file, ['x,"y".jpg', 'z'], Predictions([0, 1], [1, 1], [0.5, 0.25]), ['a,b', 'c'])
+    assert list(csv.reader(matrix_file.getvalue().splitlines())) == [['true class', 'a,b', 'c'], ['a,b', '1', '2'],
+                                                                     ['c', '3', '4']]
+    assert list(csv.reader(list_file.getvalue().splitlines()))[1:] == [['x,"y".jpg', 'a,b', 'c', '0.5000'],
+                                                                       ['z', 'c', 'c', '0.2500']]
+
+
+@pytest.mark.parametrize('train_loss, train_accuracy, val_accuracy, classes, expected', [
+    ([2.0, 1.0, 0.5], 0.8, 0.75, [0, 1], set()),
+    ([2.0, 1.0, 0.5], 0.8, 0.50, [1, 1], {'one class', 'overfitting'}),
+    ([2.0, 1.9, 2.1], 0.5, 0.45, [0, 1], {'not learning'}),
+    ([0.1, 0.1, 0.1], 1.0, 1.00, [0, 1], set()),   # nothing left to learn
+    ([2.0], 0.1, 0.1, [1, 1], set()),              # one epoch says nothing yet
+    ([2.0, 2.0], 0.1, 0.1, [1, 1], {'one class'})])
+def test_known_troubles_are_seen_and_nothing_else(train_loss, train_accuracy, val_accuracy, classes, expected):
+    rows = [{'train_loss': loss, 'train_accuracy': train_accuracy, 'val_accuracy': val_accuracy} for loss in train_loss]
+    found = troubles(rows, np.array(classes))
+    assert set(found) == expected and all('Try' in sentence for sentence in found.values())

@@ -43,7 +43,7 @@ np.savez('answers.npz', **{**answers, **names}, lite=lite.get_tensor(probabiliti
 def pictures(finished_run):
     """Photos where ../shared lies beside the project, else the drawn pictures: 6 paths."""
     photos = sorted(glob.glob(os.path.join(ROOT, '..', 'shared', 'data', 'hymenoptera', 'val', 'bees', '*.jpg')))
-    return photos[:6] or [str(finished_run.parent / f'{n:02d}.png') for n in range(6)]
+    return photos[:6] or [str(finished_run.parent / 'pictures' / f'{n:02d}.png') for n in range(6)]
 
 
 @pytest.fixture(scope='module')

@@ -2,6 +2,7 @@ import csv
 import dataclasses
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 from conftest import ROOT, png_file, write_list
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import console
 import finetune
@@ -91,7 +93,10 @@ def test_frozen_layers_keep_the_files_values_bit_for_bit_and_trained_ones_move(s
 
 def test_run_folder_holds_what_the_plan_says(run, settings):
     _, best_epoch, folder = run
-    assert {'settings.json', 'labels.txt', 'metrics.csv', 'checkpoints', 'train', 'val'} == set(os.listdir(folder))
+    names = {re.sub(r'\.tfevents\..*', '', name) for name in os.listdir(folder)}
+    assert names - {'mistakes.jpg'} == {
+        'settings.json', 'labels.txt', 'metrics.csv', 'checkpoints', 'events.out', 'confusion_matrix.csv',
+        'val_predictions.csv', 'curves.png', 'confusion_matrix.png', 'report.html'}
     written = json.load(open(os.path.join(folder, 'settings.json')))
     assert written['num_classes'] == 2 and written['seed'] == 0 and written['skip_layers'] == list(FC_LAYERS)
     assert {field.name for field in dataclasses.fields(Settings)} <= set(written)
@@ -112,9 +117,26 @@ def test_metrics_are_counted_over_the_whole_lists(run):
 
 
 def test_event_files_stay_small_and_carry_no_graph(run):
-    for part in ('train', 'val'):
-        folder = os.path.join(run[2], part)
-        assert sum(os.path.getsize(os.path.join(folder, name)) for name in os.listdir(folder)) < 1 << 20
+    [name] = [name for name in os.listdir(run[2]) if 'tfevents' in name]
+    assert os.path.getsize(os.path.join(run[2], name)) < 1 << 20
+
+
+def test_every_group_is_in_the_event_file(run):
+    events = EventAccumulator(run[2]).Reload()
+    tags = {tag for kind in ('scalars', 'histograms', 'images') for tag in events.Tags()[kind]}
+    for group in ('train/loss', 'val/accuracy', 'weights/fc6/dead_relus', 'weights/fc6/weights_gradient',
+                  'weights/fc8/biases', 'images/first_batch', 'images/conv1_filters', 'images/confusion_matrix'):
+        assert group in tags
+    gradient = events.Histograms('weights/fc6/weights_gradient')[-1].histogram_value
+    assert gradient.min < 0 < gradient.max
+
+
+def test_predictions_agree_with_the_metrics(run, settings):
+    best_accuracy, _, folder = run
+    rows = list(csv.DictReader(open(os.path.join(folder, 'val_predictions.csv'))))
+    assert [row['path'] for row in rows] == read_list(settings.val_file, ['dark', 'bright']).paths
+    assert np.mean([row['class'] == row['predicted'] for row in rows]) == best_accuracy
+    assert all(0.5 <= float(row['probability']) <= 1 for row in rows)
 
 
 def test_validation_loss_is_that_of_the_saved_checkpoint(run, settings):
@@ -235,7 +257,8 @@ def test_the_script_as_a_user_runs_it(settings, lists, tmp_path):
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert (done.returncode, done.stderr) == (0, '')
     lines = done.stdout.splitlines()
-    assert len(lines) == 12 and lines[9].startswith('pool5 of 25 images') and lines[10].startswith('epoch   1/1 ')
+    assert lines[14].startswith('pool5 of 25 images') and lines[15].startswith('  epoch  train loss')
+    assert lines[16].split()[0] == '1/1' and lines[17].startswith('best epoch 1: ') and done.stdout.isascii()
     accuracy = list(csv.DictReader(open(tmp_path / 'run' / 'metrics.csv')))[0]['val_accuracy']
     assert lines[-1] == f'best val_accuracy {float(accuracy):.4f} (epoch 1) in run'
     shutil.rmtree(tmp_path / 'run' / 'checkpoints')

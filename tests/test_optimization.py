@@ -20,8 +20,8 @@ def losses_of_steps(settings, reference, num_steps=20):
         labels = tf.one_hot(reference['label'].astype(int), 3)
         loss = training_loss(labels, logits, 0.0, tf.ones([3]))
         rate = learning_rate_at(tf.train.get_or_create_global_step(), num_steps, settings.learning_rate, settings.lr_schedule)
-        step = minimize(loss, rate, settings, [variables['out_weights'], variables['out_biases']],
-                        [variables['hidden_weights'], variables['hidden_biases']])
+        step, _ = minimize(loss, rate, settings, [variables['out_weights'], variables['out_biases']],
+                           [variables['hidden_weights'], variables['hidden_biases']])
         session.run(tf.global_variables_initializer())
         losses = []
         for _ in range(20):

@@ -13,7 +13,8 @@ from conftest import ROOT, run_main, write_list
 import predict
 from alexnet import tf
 from predict import read_input_list, read_inputs
-from reports import METRICS, epoch_line
+from reports import METRICS
+from screen import epoch_line
 
 
 @pytest.fixture
@@ -35,8 +36,8 @@ def test_evaluation_gives_the_numbers_of_training(finished_run, command, tmp_pat
     assert status == 0 and err == ''
     assert evaluation['accuracy'] == float(row['val_accuracy'])
     assert evaluation['loss'] == pytest.approx(float(row['val_loss']), rel=1e-6)
-    printed = epoch_line({name: float(row[name]) for name in METRICS} | {'epoch': int(row['epoch'])}, 2)
-    assert f'val loss {evaluation["loss"]:.4f} accuracy {evaluation["accuracy"]:.4f}' in printed
+    printed = epoch_line({name: float(row[name]) for name in METRICS} | {'epoch': int(row['epoch'])}, 2, 0)
+    assert printed.split()[3:5] == [f'{evaluation["loss"]:.4f}', f'{evaluation["accuracy"]:.4f}']
     assert f'accuracy       {float(row["val_accuracy"]):.4f}\n' in out and 'Käfer' in out
     assert len(content['images']) == evaluation['images'] == np.sum(evaluation['confusion_matrix']) == 21
     right = [image['true_class'] == image['predictions'][0]['class'] for image in content['images']]
@@ -47,7 +48,7 @@ def test_evaluation_gives_the_numbers_of_training(finished_run, command, tmp_pat
 
 def test_names_and_probabilities_follow_from_features_and_the_checkpoint(finished_run, command, tmp_path):
     """Softmax of the written fc7 times fc8 of the checkpoint, by NumPy."""
-    pictures = finished_run.parent
+    pictures = finished_run.parent / 'pictures'
     status, out, _ = command(pictures, '--features', 'fc7', '--output', tmp_path / 'f.npy', '--batch_size', 16)
     features, paths = np.load(tmp_path / 'f.npy'), (tmp_path / 'f.txt').read_text().splitlines()
     assert status == 0 and out == '' and features.shape == (35, 4096) and features.dtype == np.float32
@@ -74,7 +75,7 @@ def test_names_and_probabilities_follow_from_features_and_the_checkpoint(finishe
 
 
 def test_what_cannot_be_read_is_named_and_the_rest_predicted(finished_run, command, tmp_path):
-    good = finished_run.parent / '20.png'
+    good = finished_run.parent / 'pictures' / '20.png'
     (tmp_path / 'broken.png').write_bytes(good.read_bytes()[:60])
     lines = [f'{good} 6', 'missing.png 0', f'{good} 6', 'broken.png 1']
     listed = write_list(tmp_path / 'list.txt', lines)
@@ -128,7 +129,7 @@ def test_a_network_that_answers_nan_is_refused_and_leaves_no_file(finished_run, 
         tf.train.Saver().save(session, str(run_copy / 'checkpoints' / checkpoint), write_meta_graph=False)
     for flags in (['--output', 'x.csv'], ['--output', 'x.json'], ['--features', 'fc8', '--output', 'x.npy']):
         flags[-1] = tmp_path / flags[-1]
-        status, _, err = run_main(predict.main, [run_copy, finished_run.parent, *flags], capsys)
+        status, _, err = run_main(predict.main, [run_copy, finished_run.parent / 'pictures', *flags], capsys)
         assert status == 2 and 'values that are not finite' in err and os.listdir(tmp_path) == ['run']
 
 
@@ -155,7 +156,7 @@ def test_lists_with_and_without_labels(tmp_path):
 
 
 def test_odd_file_names_stay_on_their_line(finished_run, command, tmp_path):
-    picture = cv2.imread(str(finished_run.parent / '20.png'))
+    picture = cv2.imread(str(finished_run.parent / 'pictures' / '20.png'))
     name = os.fsencode(tmp_path) + b'/tab\there\nline \xff.png'
     with open(name, 'wb') as file:
         file.write(cv2.imencode('.png', picture)[1].tobytes())
@@ -167,6 +168,6 @@ def test_odd_file_names_stay_on_their_line(finished_run, command, tmp_path):
 
 def test_a_reader_that_ends_early_is_no_error(finished_run):
     process = subprocess.Popen([sys.executable, os.path.join(ROOT, 'predict.py'), str(finished_run),
-                                str(finished_run.parent)], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+                                str(finished_run.parent / 'pictures')], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     process.stdout.close()
     assert process.stderr.read() == b'' and process.wait() == 141

@@ -1,0 +1,105 @@
+"""What writing summaries costs, as a share of training time: `python benchmarks/summaries.py [LAYER...]`.
+
+Epochs on random features of 1,088 images in 17 classes, in batches of 128, as finetune.py trains from stored features,
+with the default display_step. In one process, in turn: epochs with all summaries, and epochs without. Prints ratios of
+groups of 8 epochs, and what the end of a run costs. LAYER...: the trained layers, of fc6 fc7 fc8 (default: all three).
+"""
+
+import os
+import statistics
+import sys
+import tempfile
+import time
+
+import cv2
+import numpy as np
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+sys.path.insert(0, ROOT)
+
+import finetune  # noqa: E402
+from alexnet import tf  # noqa: E402
+from bottlenecks import feature_output  # noqa: E402
+from lists import Data, ImageList  # noqa: E402
+from reports import METRICS, RunLog  # noqa: E402
+
+ROUNDS, IMAGES, VAL_IMAGES, CLASSES = 24, 1088, 272, 17
+
+
+class RandomFeatures:
+    """Batches of random features in place of stored ones."""
+
+    VALIDATION_BATCH = 1024
+
+    def __init__(self, shape, labels):
+        self.features = np.maximum(np.random.RandomState(0).standard_normal((len(labels), *shape)), 0).astype(np.float32)
+        self.one_hot, self.data_size = np.eye(CLASSES, dtype=np.float32)[labels], len(labels)
+
+    def batches(self, batch_size):
+        for start in range(0, self.data_size, batch_size):
+            yield self.features[start:start + batch_size], self.one_hot[start:start + batch_size]
+
+
+class Silent:
+    """A log that counts training as such and writes nothing."""
+
+    def wants_summaries(self, step):
+        return False
+
+
+def draw_list(folder, count):
+    """Return an ImageList of `count` lines, all of one picture."""
+    path = os.path.join(folder, 'picture.jpg')
+    cv2.imwrite(path, np.random.RandomState(0).randint(0, 255, (375, 500, 3), np.uint8))
+    return ImageList('list.txt', [path] * count, np.arange(count, dtype=np.int32) % CLASSES, np.arange(count))
+
+
+def run_epoch(session, network, settings, sources, step, log, epoch):
+    """Run an epoch as finetune.train does, but for checkpoints; return (seconds, steps so far)."""
+    start = time.perf_counter()
+    loss, accuracy, _ = finetune.run_pass(session, network, sources[0], settings, step, 'training', log)
+    step += -(-sources[0][1].data_size // settings.batch_size)
+    val_loss, val_accuracy, predictions = finetune.run_pass(session, network, sources[1], settings, step, 'validation')
+    if isinstance(log, RunLog):
+        log.write_epoch(step, dict(zip(METRICS, [epoch, loss, accuracy, val_loss, val_accuracy, 0.001, 1.0, 1.0])),
+                        predictions, True, False)
+    return time.perf_counter() - start, step
+
+
+def measure(trained):
+    """Print the table for some trained layers."""
+    settings = finetune.Settings(train_layers=trained, num_epochs=2 * ROUNDS + 2)
+    with tempfile.TemporaryDirectory() as folder, tf.Graph().as_default() as graph:
+        data = Data(draw_list(folder, IMAGES), draw_list(folder, VAL_IMAGES), [f'class {n}' for n in range(CLASSES)])
+        network = finetune.build_network(settings, data, trained, trained, None)
+        initializers = tf.global_variables_initializer()
+        graph.finalize()
+        with finetune.open_session(settings) as session:
+            session.run(initializers)
+            inputs = network.model.outputs[feature_output(trained)]
+            sources = [(inputs, RandomFeatures(inputs.shape.as_list()[1:], part.labels)) for part in data[:2]]
+            log = RunLog(folder, finetune.effective_settings(settings, data, None, trained, trained), '', data,
+                         finetune.make_generators(settings, data), [])
+            times, steps = {'with': [], 'without': []}, {'with': 0, 'without': 0}
+            log.begin(lambda: session.run(network.model.variables['conv1'][0]))
+            for epoch in range(1, ROUNDS + 2):
+                for name, kind in (('with', log), ('without', Silent())):
+                    seconds, steps[name] = run_epoch(session, network, settings, sources, steps[name], kind, epoch)
+                    times[name].append(seconds)
+            start = time.perf_counter()
+            log.__exit__()
+            end = time.perf_counter() - start
+    report(trained, {name: values[1:] for name, values in times.items()}, end)
+
+
+def report(trained, times, end):
+    """Print what was measured, in groups of epochs: not every one has a step with summaries."""
+    without = np.array(times['without'])
+    ratios = np.reshape(times['with'], (-1, 8)).sum(1) / without.reshape(-1, 8).sum(1)
+    print(f'{" ".join(trained)}: median of {len(ratios)} groups of 8 epochs, with / without: '
+          f'{statistics.median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f}); an epoch without: '
+          f'{statistics.median(without):.3f} s; the end of the run: {end:.2f} s', flush=True)
+
+
+if __name__ == '__main__':
+    measure(tuple(sys.argv[1:]) or ('fc6', 'fc7', 'fc8'))

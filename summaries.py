@@ -1,0 +1,94 @@
+"""What TensorBoard shows: summaries of trained layers as graph operations, and the event file that a run writes."""
+
+import json
+
+from tensorboard.plugins.custom_scalar import layout_pb2
+from tensorboard.plugins.custom_scalar import summary as custom_scalars
+from tensorboard.plugins.hparams import api as hparams
+from tensorboard.plugins.text import summary as text
+
+from alexnet import LAYERS
+from console import printable, quiet_startup, spelled
+
+with quiet_startup():
+    import tensorflow.compat.v1 as tf
+
+HISTOGRAM_VALUES = 10_000  # of a variable; enough for its shape, and cheap for the 38 million of fc6
+COMPARED = ('val/accuracy', 'val/loss', 'train/accuracy', 'train/loss')  # columns of the HParams tab
+NOT_COMPARED = ('run_dir', 'cache_dir', 'num_threads', 'display_step', 'image_mean')  # settings that no result depends on
+
+
+def step_summaries(model, trained, gradients):
+    """Return one operation that gives the state of the layers `trained` at a step, as serialized summaries.
+
+    They are weights/<layer>/...: histograms of weights, biases and their gradients, and dead_relus, the share of units
+    (channels of a convolution) that are 0 for every image of the batch. gradients: {'fc8/weights': thinned values}.
+    """
+    summaries = []
+    for layer in trained:
+        for variable in model.variables[layer]:
+            name = variable.op.name
+            for tag, values in ((name, thin(variable)), (f'{name}_gradient', gradients[name])):
+                # A histogram of NaN would stop the run before it can say that the loss is not finite.
+                values = tf.where(tf.is_finite(values), values, tf.zeros_like(values))
+                summaries.append(tf.summary.histogram(f'weights/{tag}', values))
+        if layer != LAYERS[-1]:
+            summaries.append(tf.summary.scalar(f'weights/{layer}/dead_relus', dead_share(model.outputs[layer])))
+    return tf.summary.merge(summaries)
+
+
+def thin(tensor):
+    """Return about HISTOGRAM_VALUES of a tensor's values, evenly spread, [n]; all of a small one's."""
+    # An odd stride: with an even one, a matrix of 4096 columns would show the same few columns only.
+    stride = tensor.shape.num_elements() // HISTOGRAM_VALUES | 1
+    return tf.reshape(tensor, [-1])[::stride]
+
+
+def dead_share(output):
+    """Return the share of the last axis' units whose output, after ReLU, is 0 everywhere in the batch; a scalar."""
+    largest = tf.reduce_max(output, list(range(output.shape.rank - 1)))
+    return tf.reduce_mean(tf.cast(largest <= 0, tf.float32))
+
+
+class EventFile:
+    """The event file of a run, in its folder: scalars, pictures and settings on one axis of training steps."""
+
+    def __init__(self, folder):
+        self.writer = tf.summary.FileWriter(folder, flush_secs=10)  # so that a run can be looked at as it goes
+
+    def add_settings(self, settings):
+        """Write the dict `settings` as text and as hyperparameters, and which curves belong into one chart."""
+        # Indented by four, Markdown shows it as it is; JSON is ASCII, whatever a path holds.
+        shown = json.dumps(settings, indent=2).replace('\n', '\n    ')
+        values = {name: value if isinstance(value, (bool, int, float)) else printable(spelled(value))
+                  for name, value in settings.items() if name not in NOT_COMPARED}
+        for summary in (
+                text.pb('settings', f'    {shown}'), hparams.hparams_pb(values),
+                hparams.hparams_config_pb([hparams.HParam(name) for name in values],
+                                          [hparams.Metric(tag) for tag in COMPARED]),
+                custom_scalars.pb(overlaid_curves())):
+            self.writer.add_summary(summary.SerializeToString(), 0)
+
+    def add_scalars(self, step, values):
+        """Write {tag: number}."""
+        self.writer.add_summary(tf.Summary(value=[tf.Summary.Value(tag=tag, simple_value=value)
+                                                  for tag, value in values.items()]), step)
+
+    def add_serialized(self, step, summary):
+        """Write what a summary operation gave."""
+        self.writer.add_summary(summary, step)
+
+    def add_picture(self, step, tag, encoded, shape):
+        """Write a PNG or JPEG file's bytes of a picture of this shape, (height, width, ...)."""
+        picture = tf.Summary.Image(height=shape[0], width=shape[1], colorspace=3, encoded_image_string=encoded)
+        self.writer.add_summary(tf.Summary(value=[tf.Summary.Value(tag=f'images/{tag}', image=picture)]), step)
+
+    def close(self):
+        self.writer.close()
+
+
+def overlaid_curves():
+    """Return the layout of the Custom Scalars tab: training and validation in one chart."""
+    return layout_pb2.Layout(category=[layout_pb2.Category(title='training and validation', chart=[
+        layout_pb2.Chart(title=name, multiline=layout_pb2.MultilineChartContent(
+            tag=[f'train/{name}$', f'val/{name}$'])) for name in ('loss', 'accuracy')])])
