@@ -24,11 +24,10 @@ from weights import read_weights  # noqa: E402
 
 SEEDS = (0, 1, 2)
 TRIO = ['--train_layers', 'fc6', 'fc7', 'fc8']
-CANDIDATES = [  # each changes the defaults in one respect
-    '', '--no-horizontal_flip', '--random_crop', '--lr_schedule cosine', '--lr_schedule step', '--label_smoothing 0.1',
-    '--weight_decay 0.0005', '--batch_size 32', '--batch_size 128', '--learning_rate 0.0003', '--learning_rate 0.00003',
-    '--optimizer momentum --learning_rate 0.001', '--optimizer momentum --learning_rate 0.0003 --batch_size 32',
-    '--optimizer sgd --learning_rate 0.003']
+CANDIDATES = [  # flags that change the defaults
+    '', '--no-horizontal_flip', '--lr_schedule cosine', '--label_smoothing 0.1', '--batch_size 32', '--batch_size 128',
+    '--learning_rate 0.0003', '--optimizer momentum --learning_rate 0.001',
+    '--optimizer momentum --learning_rate 0.0003 --batch_size 32', '--random_crop']
 
 
 def fine_tune(run_dir, *flags):
