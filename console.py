@@ -1,4 +1,4 @@
-"""The edge of every command: settings from flags, an error in one line, TensorFlow without its start-up chatter."""
+"""The edge of every command: settings from flags, progress bars, an error in one line, TensorFlow without chatter."""
 
 import argparse
 import contextlib
@@ -9,6 +9,8 @@ import shlex
 import sys
 import tempfile
 import typing
+
+from tqdm import tqdm
 
 # What TensorFlow's libraries write before their own log level applies; nothing here is an error of the run.
 CHATTER = re.compile(rb'I0000 |WARNING: All log messages before absl|E0000 .*failed call to cuInit|'
@@ -82,6 +84,11 @@ def command_line(script, settings):
         else:
             words += [f'--{field.name}', *(value if isinstance(value, tuple) else [spelled(value)])]
     return shlex.join(words)
+
+
+def progress_bar(title):
+    """Return a function (iterable, length) that iterates under a bar with this title, if standard error is a screen."""
+    return lambda images, count: tqdm(images, title, count, unit=' images', disable=None, leave=False)
 
 
 def printable(text, limit=1000):

@@ -8,15 +8,14 @@ import time
 from typing import Literal
 
 import numpy as np
-from tqdm import tqdm
 
 from alexnet import IMAGE_SIZE, LAYERS
 from bottlenecks import NoRoom, feature_output, network_key, store_batches
-from console import command_line, parse_settings, quiet_startup, run_command, setting
+from console import command_line, parse_settings, progress_bar, quiet_startup, run_command, setting
 from datagenerator import ImageDataGenerator, check_images
 from images import IMAGENET_MEAN
 from lists import read_data
-from optimization import build_network
+from optimization import build_network, open_session
 from reports import RunLog
 from runs import Checkpoints, check_run_dir, make_run_folder
 from screen import class_table, layer_table
@@ -147,20 +146,6 @@ def choose_layers(settings, weights_path):
     return trained, trained if settings.skip_layers is None else settings.skip_layers
 
 
-def open_session(settings):
-    """Return a session of the current graph; ValueError if it could not compute with the precision asked for."""
-    threads = settings.num_threads or 0  # 0: one a core
-    config = tf.ConfigProto(intra_op_parallelism_threads=threads, inter_op_parallelism_threads=threads,
-                            allow_soft_placement=True)
-    with quiet_startup():
-        if settings.precision == 'bfloat16':  # TensorFlow's own rewriting of the graph; variables stay float32
-            if tf.config.list_physical_devices('GPU'):
-                raise ValueError('precision bfloat16: TensorFlow rewrites what runs on CPUs only, and here is a GPU; '
-                                 'leave it at float32')
-            config.graph_options.rewrite_options.auto_mixed_precision_onednn_bfloat16 = 1
-        return tf.Session(config=config)
-
-
 def initialize(session, graph, model):
     """Give every variable its first value: the weight file's, or for skipped layers and optimizer slots a fresh one."""
     loaded = {variable.name for layer in LAYERS if layer not in model.skip_layer
@@ -229,11 +214,6 @@ def store(settings, session, model, generators, trained):
     return stored, 'random_crop cuts other pixels in each epoch' if len(fixed) < len(generators) else None
 
 
-def progress_bar(title):
-    """Return a function (iterable, length) that iterates under a bar with this title, if standard error is a screen."""
-    return lambda images, count: tqdm(images, title, count, unit=' images', disable=None, leave=False)
-
-
 def train(settings, session, network, sources, log, checkpoints):
     """Train and validate epoch after epoch, with log and checkpoints; return (best accuracy, its epoch).
 
@@ -279,7 +259,7 @@ def run_pass(session, network, source, settings, step, title, log=None):
     batch_size = settings.batch_size if log else max(settings.batch_size, data.VALIDATION_BATCH)
     fetches = {'loss_sum': network.loss_sum, 'correct': network.correct,
                **({'train_op': network.train_op} if log else {'predictions': network.predictions})}
-    with tqdm(desc=title, total=data.data_size, unit=' images', disable=None, leave=False) as bar:
+    with progress_bar(title)(None, data.data_size) as bar:
         for values, labels in data.batches(batch_size):
             feed = {inputs: values, network.labels: labels}
             if log:
@@ -293,7 +273,8 @@ def run_pass(session, network, source, settings, step, title, log=None):
             if show:
                 log.write_step(step, results['loss_sum'] / len(labels), results['summaries'])
             loss_sum, correct = loss_sum + float(results['loss_sum']), correct + int(results['correct'])
-            predictions += [results['predictions']] if not log else []
+            if not log:
+                predictions.append(results['predictions'])
             bar.update(len(labels))
     return loss_sum / data.data_size, correct / data.data_size, [np.concatenate(parts) for parts in zip(*predictions)]
 

@@ -1,10 +1,11 @@
-"""The graph of a training run: network, loss, learning rate, and the optimizer's step."""
+"""The graph of a training run, network, loss, learning rate and optimizer's step, and the session that runs it."""
 
 from typing import NamedTuple
 
 import numpy as np
 
 from alexnet import IMAGE_SIZE, AlexNet, tf
+from console import quiet_startup
 from summaries import step_summaries, thin
 
 
@@ -116,3 +117,17 @@ def make_optimizer(settings, learning_rate):
     if settings.optimizer == 'momentum':
         return tf.train.MomentumOptimizer(learning_rate, settings.momentum)
     return tf.train.GradientDescentOptimizer(learning_rate)
+
+
+def open_session(settings):
+    """Return a session of the current graph; ValueError if it could not compute with the precision asked for."""
+    threads = settings.num_threads or 0  # 0: one a core
+    config = tf.ConfigProto(intra_op_parallelism_threads=threads, inter_op_parallelism_threads=threads,
+                            allow_soft_placement=True)
+    with quiet_startup():
+        if settings.precision == 'bfloat16':  # TensorFlow's own rewriting of the graph; variables stay float32
+            if tf.config.list_physical_devices('GPU'):
+                raise ValueError('precision bfloat16: TensorFlow rewrites what runs on CPUs only, and here is a GPU; '
+                                 'leave it at float32')
+            config.graph_options.rewrite_options.auto_mixed_precision_onednn_bfloat16 = 1
+        return tf.Session(config=config)
