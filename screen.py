@@ -45,8 +45,9 @@ def class_table(data):
 def epoch_line(metrics, num_epochs, seconds_left):
     """Return a line about an epoch that fits under HEADER; metrics: a row of metrics.csv as a dict."""
     left = str(datetime.timedelta(seconds=round(seconds_left)))
-    return ('{count:>7}{train_loss:12.4g}{train_accuracy:10.4f}{val_loss:10.4g}{val_accuracy:10.4f}{learning_rate:10.3g}'
-            '{images_per_second:10.0f}{left:>11}').format(count=f'{metrics["epoch"]}/{num_epochs}', left=left, **metrics)
+    return ('{count:>7}{train_loss:12.4g}{train_accuracy:10.4f}{val_loss:10.4g}{val_accuracy:10.4f}'
+            '{learning_rate:10.3g}{images_per_second:10.0f}{left:>11}').format(
+                count=f'{metrics["epoch"]}/{num_epochs}', left=left, **metrics)
 
 
 def closing_lines(best, guessing, matrix, class_names, run_dir):
