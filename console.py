@@ -1,4 +1,4 @@
-"""The edge of every command: settings from flags, an error in one line, TensorFlow without its start-up chatter."""
+"""The edge of every command: settings from flags, progress bars, an error in one line, TensorFlow without chatter."""
 
 import argparse
 import contextlib

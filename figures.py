@@ -6,6 +6,7 @@ import warnings
 
 import matplotlib
 import numpy as np
+from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -60,7 +61,7 @@ def confusion(matrix, class_names):
     with plain_text():
         figure = Figure(figsize=(inches, inches), layout='constrained')
         axes = figure.subplots()
-        axes.imshow(shares, cmap='Blues', vmin=0, vmax=1, interpolation='nearest')
+        axes.imshow(shares, cmap='Blues', norm=PowerNorm(0.5, 0, 1), interpolation='nearest')  # so that few are seen too
         axes.set(xlabel='predicted', ylabel='true class')
         if count <= MOST_NAMES:
             names, size = [shortened(name) for name in class_names], 9 if count <= MOST_NUMBERS else 6
@@ -69,7 +70,7 @@ def confusion(matrix, class_names):
         if count <= MOST_NUMBERS:
             for row, column in np.argwhere(matrix):
                 axes.text(column, row, matrix[row, column], ha='center', va='center', fontsize=8,
-                          color='white' if shares[row, column] > 0.5 else 'black')
+                          color='white' if shares[row, column] > 0.25 else 'black')
         return file_of(figure)
 
 

@@ -8,12 +8,11 @@ import time
 from typing import Literal
 
 import numpy as np
-from tqdm import tqdm
 
 from alexnet import LAYERS, open_session
 from bottlenecks import prepare_batches, scale_size
 from checks import read_lists
-from console import command_line, parse_settings, quiet_startup, run_command, setting
+from console import command_line, parse_settings, progress_bar, quiet_startup, run_command, setting
 from images import IMAGENET_MEAN
 from optimization import build_network
 from reports import RunLog
@@ -207,7 +206,7 @@ def run_pass(session, network, source, settings, step, title, log=None):
     batch_size = settings.batch_size if log else max(settings.batch_size, data.VALIDATION_BATCH)
     fetches = {'loss_sum': network.loss_sum, 'correct': network.correct,
                **({'train_op': network.train_op} if log else {'predictions': network.predictions})}
-    with tqdm(desc=title, total=data.data_size, unit=' images', disable=None, leave=False) as bar:
+    with progress_bar(title)(None, data.data_size) as bar:
         for values, labels in data.batches(batch_size):
             feed = {inputs: values, network.labels: labels}
             if log:
@@ -221,7 +220,8 @@ def run_pass(session, network, source, settings, step, title, log=None):
             if show:
                 log.write_step(step, results['loss_sum'] / len(labels), results['summaries'])
             loss_sum, correct = loss_sum + float(results['loss_sum']), correct + int(results['correct'])
-            predictions += [results['predictions']] if not log else []
+            if not log:
+                predictions.append(results['predictions'])
             bar.update(len(labels))
     return loss_sum / data.data_size, correct / data.data_size, [np.concatenate(parts) for parts in zip(*predictions)]
 

@@ -41,8 +41,8 @@ def build_network(settings, data, trained, skipped, weights_path):
     weights = balanced_weights(data.train.labels, len(data.class_names)) if settings.class_weights == 'balanced' else 1.0
     fresh = [variable for layer in skipped for variable in model.variables[layer]]
     pretrained = [variable for layer in trained if layer not in skipped for variable in model.variables[layer]]
-    train_op, gradients = minimize(training_loss(labels, model.fc8, settings.label_smoothing, weights), learning_rate,
-                                   settings, fresh, pretrained)
+    loss = training_loss(labels, model.fc8, settings.label_smoothing, weights)
+    train_op, gradients = minimize(loss, learning_rate, settings, fresh, pretrained)
     return Network(model, labels, keep_prob, learning_rate, tf.reduce_sum(losses),
                    tf.reduce_sum(tf.cast(correct, tf.int32)), (classes, tf.reduce_max(tf.nn.softmax(model.fc8), 1)),
                    train_op, step_summaries(model, trained, gradients))
@@ -83,7 +83,7 @@ def learning_rate_at(step, num_steps, learning_rate, lr_schedule):
 
 
 def minimize(loss, learning_rate, settings, fresh, pretrained):
-    """Return (operation of one training step, which changes the variables of two lists, {variable's name: its gradient}).
+    """Return (operation of one training step, which changes the variables of two lists, {variable name: gradient}).
 
     The gradients are those of the loss, thinned for histograms; it costs nothing unless they are fetched.
     learning_rate: scalar tensor. Of `settings`: optimizer, momentum, weight_decay, and pretrained_lr_share, the share

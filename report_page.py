@@ -22,7 +22,7 @@ tr:nth-child(even) td { background: #f6f6f6 }
 meter { width: 4rem; vertical-align: middle }
 pre { white-space: pre-wrap; overflow-wrap: anywhere; background: #f6f6f6; padding: .75rem }
 img { max-width: 100% }
-.box { overflow: auto; max-height: 44rem }
+.box { overflow: auto; max-height: 60rem }
 .wide { overflow-x: auto }
 .wide img { max-width: none }
 .sheet { display: grid; gap: .75rem; grid-template-columns: repeat(auto-fill, minmax(9rem, 1fr)) }

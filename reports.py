@@ -91,7 +91,8 @@ class RunLog:
         self.append_row([metrics[name] for name in METRICS])
         self.events.add_scalars(step, {f'{part}/{name}': metrics[f'{part}_{name}']
                                        for part in ('train', 'val') for name in ('loss', 'accuracy')})
-        self.events.add_scalars(step, {f'train/{name}': metrics[name] for name in ('learning_rate', 'images_per_second')})
+        self.events.add_scalars(step, {f'train/{name}': metrics[name]
+                                       for name in ('learning_rate', 'images_per_second')})
         predictions = Predictions(self.data.val.labels, *predictions)
         if is_best:
             self.best, self.predictions = metrics, predictions
@@ -155,8 +156,8 @@ class RunLog:
                 file.write(content)
             self.events.add_picture(self.step, 'mistakes', content, pictures.decode(content).shape)
         page = make_page(Record(
-            self.run_dir, self.command, self.settings, self.layers, names, counts, guessing, self.rows, self.best, matrix,
-            list(self.troubles.values()), self.pictures,
+            self.run_dir, self.command, self.settings, self.layers, names, counts, guessing, self.rows, self.best,
+            matrix, list(self.troubles.values()), self.pictures,
             [(pictures.encode_jpeg(image), *answer) for image, *answer in mistakes]))
         with self.file('report.html') as file:
             file.write(page)

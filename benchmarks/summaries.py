@@ -18,9 +18,10 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, ROOT)
 
 import finetune  # noqa: E402
-from alexnet import tf  # noqa: E402
-from bottlenecks import feature_output  # noqa: E402
+from alexnet import open_session, tf  # noqa: E402
+from bottlenecks import feature_output, make_generators  # noqa: E402
 from lists import Data, ImageList  # noqa: E402
+from optimization import build_network  # noqa: E402
 from reports import METRICS, RunLog  # noqa: E402
 
 ROUNDS, IMAGES, VAL_IMAGES, CLASSES = 24, 1088, 272, 17
@@ -71,15 +72,15 @@ def measure(trained):
     settings = finetune.Settings(train_layers=trained, num_epochs=2 * ROUNDS + 2)
     with tempfile.TemporaryDirectory() as folder, tf.Graph().as_default() as graph:
         data = Data(draw_list(folder, IMAGES), draw_list(folder, VAL_IMAGES), [f'class {n}' for n in range(CLASSES)])
-        network = finetune.build_network(settings, data, trained, trained, None)
+        network = build_network(settings, data, trained, trained, None)
         initializers = tf.global_variables_initializer()
         graph.finalize()
-        with finetune.open_session(settings) as session:
+        with open_session() as session:
             session.run(initializers)
             inputs = network.model.outputs[feature_output(trained)]
             sources = [(inputs, RandomFeatures(inputs.shape.as_list()[1:], part.labels)) for part in data[:2]]
             log = RunLog(folder, finetune.effective_settings(settings, data, None, trained, trained), '', data,
-                         finetune.make_generators(settings, data), [])
+                         make_generators(settings, data), [])
             times, steps = {'with': [], 'without': []}, {'with': 0, 'without': 0}
             log.begin(lambda: session.run(network.model.variables['conv1'][0]))
             for epoch in range(1, ROUNDS + 2):

@@ -20,6 +20,7 @@ class Example:
     names: tuple[str, ...] = setting(('a', 'b'), 'what they are called')
     others: tuple[str, ...] | None = setting(None, 'or none')
     mirror: bool = setting(False, 'yes or no')
+    shown: bool = setting(True, 'no or yes')
 
 
 def test_defaults_are_those_of_the_lines():
@@ -27,7 +28,7 @@ def test_defaults_are_those_of_the_lines():
 
 
 @pytest.mark.parametrize('settings', [
-    Example(), Example(2.5, 3, ('x y', "it's"), ('q',), True), Example(others=('a',), count=None)])
+    Example(), Example(2.5, 3, ('x y', "it's"), ('q',), True), Example(others=('a',), shown=False)])
 def test_a_command_line_reads_back_as_the_settings(settings):
     words = shlex.split(command_line('finetune.py', settings))
     assert words[:2] == ['python', 'finetune.py'] and parse_settings(Example, words[2:]) == settings

@@ -66,7 +66,8 @@ def test_confusion_matrix_and_what_follows_from_it():
     matrix = confusion_matrix(PREDICTIONS.labels, PREDICTIONS.classes, 3)
     assert matrix.tolist() == [[1, 1, 1], [0, 0, 0], [1, 0, 1]]
     np.testing.assert_allclose(class_accuracies(matrix), [1 / 3, np.nan, 1 / 2])
-    assert weakest_classes(matrix, 5) == [0, 2] and weakest_classes(matrix, 1) == [0] and weakest_classes(np.eye(2), 2) == []
+    assert weakest_classes(matrix, 5) == [0, 2] and weakest_classes(matrix, 1) == [0]
+    assert weakest_classes(np.eye(2), 2) == []
     assert taken_for(matrix, 2) == (0, 1)
 
 

@@ -7,7 +7,7 @@ from PIL import Image
 
 import figures
 
-ODD_NAMES = ['$\\frac{x', '花' * 3, 'a' * 300, '<b>&', 'ä_^{', '%s']
+ODD_NAMES = ['$\\frac{x$', '花' * 3, 'a' * 300, '<b>&', 'ä_^{', '%s']
 
 
 def opened(content):

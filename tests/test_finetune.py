@@ -16,6 +16,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import console
 import finetune
 from alexnet import LAYERS, tf
+from bottlenecks import StoredBatches
 from checks import find_broken
 from datagenerator import ImageDataGenerator
 from finetune import Settings
@@ -137,6 +138,17 @@ def test_predictions_agree_with_the_metrics(run, settings):
     assert [row['path'] for row in rows] == read_list(settings.val_file, ['dark', 'bright']).paths
     assert np.mean([row['class'] == row['predicted'] for row in rows]) == best_accuracy
     assert all(0.5 <= float(row['probability']) <= 1 for row in rows)
+
+
+def test_predictions_keep_the_order_of_the_list_over_batches(run, small_run, tmp_path, monkeypatch):
+    """The same run, validated in batches of 4 and 1 in place of one batch."""
+    monkeypatch.setattr(StoredBatches, 'VALIDATION_BATCH', 1)
+    small_run()
+    whole, parts = (list(csv.DictReader(open(os.path.join(folder, 'val_predictions.csv'))))
+                    for folder in (run[2], tmp_path / 'run'))
+    for expected, got in zip(whole, parts, strict=True):
+        assert float(got.pop('probability')) == pytest.approx(float(expected.pop('probability')), abs=1e-3)
+        assert got == expected
 
 
 def test_validation_loss_is_that_of_the_saved_checkpoint(run, settings):

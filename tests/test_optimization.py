@@ -41,6 +41,18 @@ def test_steps_equal_those_of_caffes_solver(optimizer, learning_rate, share):
     np.testing.assert_allclose(losses_of_steps(settings, reference), reference[f'{optimizer}_{share}'], rtol=1e-4)
 
 
+@pytest.mark.parametrize('optimizer', ['momentum', 'adam'])
+def test_the_gradients_to_be_shown_are_those_of_the_loss_alone(optimizer):
+    """Without learning rate and weight decay: d(3 a + b b) / da = 3, / db = 2 b."""
+    settings = Settings(optimizer=optimizer, weight_decay=0.5)
+    with tf.Graph().as_default(), tf.Session() as session:
+        a, b = (tf.get_variable(name, initializer=[[0.25]]) for name in 'ab')
+        _, gradients = minimize(tf.reduce_sum(3 * a + b * b), tf.constant(0.1), settings, [a], [b])
+        session.run(tf.global_variables_initializer())
+        shown = session.run(gradients)
+    assert shown['a'] == pytest.approx(3) and shown['b'] == pytest.approx(0.5)
+
+
 def test_the_loss_is_a_weighted_mean_of_smoothed_cross_entropies():
     random = np.random.RandomState(0)
     logits, numbers = random.randn(6, 3).astype(np.float32), np.array([0, 0, 0, 1, 1, 2])

@@ -12,9 +12,10 @@ EVIL = '<script src="http://evil.example/x.js"></script><img src=x onerror=alert
 def make_record(**changes):
     rows = [dict(zip(METRICS, [n, 1 / n, 0.5, 1 / n, 0.5, 0.001, 100.0, 1.0])) for n in (1, 2)]
     pictures = {'curves': b'\x89PNG...', 'first_batch': b'\xff\xd8...'}
-    fields = {'run_dir': 'runs/1', 'command': 'python finetune.py', 'settings': {'seed': 0, 'train_layers': ('fc7', 'fc8')},
-              'layers': ['conv1 frozen'], 'class_names': ['ants', 'bees'], 'counts': (np.array([3, 4]), np.array([2, 0])),
-              'guessing': 0.5, 'rows': rows, 'best': rows[1], 'matrix': np.array([[1, 1], [0, 0]]), 'troubles': ['trouble'],
+    fields = {'run_dir': 'runs/1', 'command': 'python finetune.py',
+              'settings': {'seed': 0, 'train_layers': ('fc7', 'fc8')}, 'layers': ['conv1 frozen'],
+              'class_names': ['ants', 'bees'], 'counts': (np.array([3, 4]), np.array([2, 0])), 'guessing': 0.5,
+              'rows': rows, 'best': rows[1], 'matrix': np.array([[1, 1], [0, 0]]), 'troubles': ['trouble'],
               'pictures': pictures, 'mistakes': [(b'\xff\xd8.', 'ants', 'bees', 0.75)]}
     return report_page.Record(**{**fields, **changes})
 
@@ -38,7 +39,8 @@ class Tags(HTMLParser):
 
 def test_the_page_shows_what_the_record_holds():
     texts = Tags(report_page.make_page(make_record())).texts
-    for shown in ('runs/1', 'trouble', 'ants', 'bees', 'bees (1)', '0.75', 'fc7 fc8', 'conv1 frozen', 'python finetune.py'):
+    for shown in ('runs/1', 'trouble', 'ants', 'bees', 'bees (1)', '0.75', 'fc7 fc8', 'conv1 frozen',
+                  'python finetune.py'):
         assert any(shown in text for text in texts), shown
     assert '0.500' in texts and texts[texts.index('ants', texts.index('most often taken for')) + 1] == '0.500'
 
@@ -48,7 +50,7 @@ def test_nothing_from_a_file_becomes_markup_or_an_address():
         run_dir=EVIL, command=EVIL, settings={EVIL: EVIL}, layers=[EVIL], class_names=[EVIL, EVIL], troubles=[EVIL],
         mistakes=[(b'\xff\xd8.', EVIL, EVIL, 0.75)]))
     read = Tags(page)
-    assert read.tags == Tags(report_page.make_page(make_record(settings={'seed': 0}))).tags and 'script' not in read.tags
+    assert read.tags == Tags(report_page.make_page(make_record(settings={'seed': 0}))).tags
     assert read.addresses and all(address.startswith('data:image/') for address in read.addresses)
     assert not re.search(r'[\x00-\x08\x0b-\x1f]', page) and "default-src 'none'" in page
 

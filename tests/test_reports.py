@@ -35,7 +35,7 @@ def write_epoch(log, epoch, classes=(0, 1, 0) * 4, is_best=True, is_final=False)
 
 @pytest.fixture(scope='module')
 def run(tmp_path_factory, picture_list):
-    """(run folder, metrics of its first epoch, TensorBoard's reader) of three epochs, of which the second is the best."""
+    """(run folder, metrics of its first epoch, TensorBoard's reader) of three epochs, the second being the best."""
     folder = tmp_path_factory.mktemp('run')
     with open_log(folder, picture_list) as log:
         log.begin(filters)
@@ -57,7 +57,8 @@ def test_scalars_and_pictures_are_read_back_by_tensorboard(run):
     images = {tag: events.Images(tag) for tag in events.Tags()['images']}
     assert set(images) == {f'images/{name}' for name in ('first_batch', 'conv1_filters', 'confusion_matrix', 'mistakes')}
     assert [e.step for e in images['images/confusion_matrix']][-1] == 27
-    assert (images['images/first_batch'][0].height, images['images/first_batch'][0].width) == (227 + 18, 4 * 229 - 2)
+    [first_batch] = images['images/first_batch']
+    assert (first_batch.height, first_batch.width) == (227 + 18, 4 * 229 - 2)
 
 
 def test_metrics_have_a_row_an_epoch(run):
@@ -99,10 +100,11 @@ def test_a_run_ended_by_an_error_has_its_report_and_the_error_goes_on(tmp_path, 
     assert EventAccumulator(str(tmp_path)).Reload().Scalars('val/loss')
 
 
-def test_a_run_without_an_epoch_has_no_report(tmp_path, picture_list):
+def test_a_run_without_an_epoch_has_no_report(tmp_path, picture_list, capsys):
     with pytest.raises(FloatingPointError), open_log(tmp_path, picture_list):
         raise FloatingPointError
     assert sorted(name.split('.')[0] for name in os.listdir(tmp_path)) == ['events', 'metrics']
+    assert capsys.readouterr() == ('', '')
 
 
 def test_a_report_that_cannot_be_written_is_said_and_does_not_end_the_run(tmp_path, picture_list, capsys):
@@ -149,4 +151,5 @@ def test_pictures_stay_few_in_a_long_run(tmp_path, picture_list, monkeypatch):
             write_epoch(log, epoch, is_final=epoch == 400)
         log.rows = []  # no report
     written = EventAccumulator(str(tmp_path), {'images': 0}).Reload().Images('images/confusion_matrix')
-    assert [e.step // 9 for e in written[:20]] == list(range(1, 21)) and len(written) < 100 and written[-1].step == 3600
+    assert [e.step // 9 for e in written[:20]] == list(range(1, 21))
+    assert len(written) < 100 and written[-1].step == 3600

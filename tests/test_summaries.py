@@ -29,7 +29,8 @@ def written(folder, summary):
 def test_the_state_of_trained_layers_is_read_back_by_tensorboard(tmp_path):
     with tf.Graph().as_default(), tf.Session() as session:
         model = toy_model()
-        gradients = {variable.op.name: thin(2 * variable) for layer in ('fc7', 'fc8') for variable in model.variables[layer]}
+        gradients = {variable.op.name: thin(2 * variable) for layer in ('fc7', 'fc8')
+                     for variable in model.variables[layer]}
         summary = step_summaries(model, ('fc7', 'fc8'), gradients)
         session.run(tf.global_variables_initializer())
         events = written(tmp_path, session.run(summary))
@@ -37,7 +38,8 @@ def test_the_state_of_trained_layers_is_read_back_by_tensorboard(tmp_path):
     names = [f'weights/{layer}/{name}{kind}' for layer in ('fc7', 'fc8') for name in ('weights', 'biases')
              for kind in ('', '_gradient')]
     assert sorted(events.Tags()['histograms']) == sorted(names)
-    histogram, gradient = (events.Histograms(f'weights/fc8/weights{kind}')[0].histogram_value for kind in ('', '_gradient'))
+    histogram, gradient = (events.Histograms(f'weights/fc8/weights{kind}')[0].histogram_value
+                           for kind in ('', '_gradient'))
     # The mean is that of the whole matrix, though only a sample of it is written.
     assert 5_000 < histogram.num <= 20_000 and abs(histogram.sum / histogram.num - weights.mean()) < 0.01
     np.testing.assert_allclose([gradient.sum, gradient.num], [2 * histogram.sum, histogram.num], rtol=1e-5)

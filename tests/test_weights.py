@@ -24,8 +24,8 @@ def small_layers():
 
 def assert_same(got, expected):
     assert sorted(got) == sorted(expected)
-    for layer, pair in expected.items():
-        for array, value in zip(got[layer], pair):
+    for name, pair in expected.items():
+        for array, value in zip(got[name], pair):
             assert array.dtype == np.float32
             np.testing.assert_array_equal(array, value)
 
