@@ -10,14 +10,16 @@ import tempfile
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-import finetune
+import bottlenecks  # noqa: E402
+import checks  # noqa: E402
+import finetune  # noqa: E402
 
-TIMED = ('find_broken', 'store_batches', 'run_pass')
+TIMED = ((checks, 'find_broken'), (bottlenecks, 'find_broken'), (bottlenecks, 'store_batches'), (finetune, 'run_pass'))
 
 
-def timed(name, seconds):
-    """Make the function of finetune.py with this name add its seconds to `seconds`."""
-    function = getattr(finetune, name)
+def timed(module, name, seconds):
+    """Make the function that a module calls by this name add its seconds to `seconds`."""
+    function = getattr(module, name)
 
     def wrapper(*arguments):
         start = time.monotonic()
@@ -25,16 +27,16 @@ def timed(name, seconds):
             return function(*arguments)
         finally:
             seconds[name] += time.monotonic() - start
-    setattr(finetune, name, wrapper)
+    setattr(module, name, wrapper)
 
 
 def main(train_file, val_file, weights_path):
     seconds = {}
-    for name in TIMED:
-        timed(name, seconds)
+    for module, name in TIMED:
+        timed(module, name, seconds)
     with tempfile.TemporaryDirectory() as folder:
         for number, cache_features in enumerate(('on', 'on', 'off', 'off')):
-            seconds.update(dict.fromkeys(TIMED, 0))
+            seconds.update(dict.fromkeys((name for _, name in TIMED), 0))
             finetune.finetune(finetune.Settings(
                 train_file=train_file, val_file=val_file, weights_path=weights_path, train_layers=('fc6', 'fc7', 'fc8'),
                 num_epochs=1, cache_features=cache_features, cache_dir=os.path.join(folder, cache_features),

@@ -18,7 +18,7 @@ import numpy as np
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, ROOT)
 
-from bottlenecks import FeatureStore  # noqa: E402
+from feature_store import FeatureStore  # noqa: E402
 
 WIDTH = 6 * 6 * 256
 
