@@ -23,9 +23,9 @@ IMAGES_A_RUN = 128     # images that go through the frozen layers at once
 def prepare_batches(settings, session, model, data, trained):
     """Return (Data, generators, sources), once all listed images are known to be good.
 
-    generators: the ImageDataGenerators of training and validation. sources: for each, the tensor to feed and the batches
-    for it; where the frozen layers' output is stored, it is that. Raises BrokenImages naming list and line of every image
-    that is missing or can't be read; skip_broken leaves these out of the Data.
+    generators: the ImageDataGenerators of training and validation. sources: for each, the tensor to feed and the
+    batches for it; where the frozen layers' output is stored, it is that. Raises BrokenImages naming list and line of
+    every image that is missing or can't be read; skip_broken leaves these out of the Data.
     """
     try:
         generators = make_generators(settings, data)
@@ -57,7 +57,8 @@ def make_sources(settings, session, model, generators, trained):
     if plain:
         print(f'what the frozen layers compute {"of the training images " if stored else ""}is not stored: {reason}')
         lists = [generator.image_list for generator in plain]
-        broken = find_broken(lists, load_image, settings.cache_dir, settings.num_threads, progress_bar('checking images'))
+        broken = find_broken(lists, load_image, settings.cache_dir, settings.num_threads,
+                             progress_bar('checking images'))
         if broken:
             raise BrokenImages(lists, broken)
     return [(model.x, batches) for batches in plain] + [(model.outputs[output], batches) for batches in stored]
@@ -69,7 +70,8 @@ def store(settings, session, model, output, generators):
         return [], 'cache_features is off'
     if not output:
         return [], 'a convolution is trained, and only the input of fc6, fc7 or fc8 is stored'
-    folder = os.path.join(settings.cache_dir, network_key(session, model, output, settings.precision, scale_size(settings)))
+    key = network_key(session, model, output, settings.precision, scale_size(settings))
+    folder = os.path.join(settings.cache_dir, key)
     share = 1 if settings.cache_features == 'on' else 0.5
     fixed = [generator for generator in generators if not generator.random_crop]
     try:
@@ -135,15 +137,16 @@ def store_batches(session, model, output, generators, folder, share, num_threads
     array, rows, computed = store_features(session, model, output, parts, generators[0].load_plain, folder, share,
                                            num_threads, progress)
     print(f'{output} of {sum(part.size for part in rows):,} images, {computed:,} of them computed now '
-          f'({computed / (time.monotonic() - start):.0f} images/s), is stored in {folder}, {array.nbytes / 1e6:,.0f} MB')
+          f'({computed / (time.monotonic() - start):.0f} images/s), is stored in {folder}, '
+          f'{array.nbytes / 1e6:,.0f} MB')
     return [StoredBatches(generator, array, part_rows) for generator, part_rows in zip(generators, rows)]
 
 
 def store_features(session, model, output, parts, load_image, folder, share, num_threads, progress):
     """Compute what `folder` lacks of the values of `output` for the images of some lists.
 
-    parts: pairs (ImageList, whether mirrored images are wanted too). load_image: path -> what the network sees. share: of the free disk space that may be used.
-    progress: wraps an iterable and shows how far it is. Returns (array, [rows of each part]) as StoredBatches takes
+    parts: pairs (ImageList, whether mirrored images are wanted too). load_image: function path -> what the network
+    sees. share: of the free disk space that may be used. progress: wraps an iterable and shows how far it is. Returns (array, [rows of each part]) as StoredBatches takes
     them, and the number of features computed. Raises BrokenImages naming every missing or unreadable image, after
     storing the others; NoRoom, a ValueError, before it computes; OSError if the disk is full all the same.
     """
@@ -191,7 +194,8 @@ def compute_features(session, model, output, missing, load_image, store, num_thr
         store.append(keys.copy(), features.reshape(len(keys), -1))
         keys.clear()
         pixels.clear()
-    for path, image in progress(zip(missing, load_ahead(missing, num_threads, 2 * IMAGES_A_RUN, load_image)), len(missing)):
+    images = load_ahead(missing, num_threads, 2 * IMAGES_A_RUN, load_image)
+    for path, image in progress(zip(missing, images), len(missing)):
         if isinstance(image, ValueError):
             broken[path] = str(image)
             continue

@@ -156,8 +156,8 @@ def leave(status):
 def quiet_startup():
     """Hold back standard error while TensorFlow is imported or makes its first session, then print all but chatter.
 
-    TF_CPP_MIN_LOG_LEVEL alone does not do it: the lines come before the log level is in force. Errors still show, but for the last
-    words of a process that is aborted in the meantime.
+    TF_CPP_MIN_LOG_LEVEL alone does not do it: the lines come before the log level is in force. Errors still show, but
+    for the last words of a process that is aborted in the meantime.
     """
     os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
     sys.stderr.flush()

@@ -36,7 +36,8 @@ class Settings:
     skip_broken: bool = setting(False, 'leave out images that are missing or broken, instead of stopping')
 
     # The network
-    weights_path: str = setting('auto', 'a .npy or .caffemodel file; auto: bvlc_alexnet.npy, downloaded if need be; none: no file')
+    weights_path: str = setting(
+        'auto', 'a .npy or .caffemodel file; auto: bvlc_alexnet.npy, downloaded if need be; none: no file')
     train_layers: tuple[str, ...] = setting(('fc7', 'fc8'), f'layers that are trained, of {" ".join(LAYERS)}')
     skip_layers: tuple[str, ...] | None = setting(None, 'trained layers that start from scratch; None: train_layers')
 
@@ -64,7 +65,8 @@ class Settings:
     # Speed
     cache_features: Literal['auto', 'on', 'off'] = setting('auto', 'store what frozen layers compute: on, off, or auto')
     cache_dir: str = setting('cache', 'folder for what is stored; can be deleted at any time')
-    precision: Literal['float32', 'bfloat16'] = setting('float32', 'of products; bfloat16: for CPUs with AVX512-BF16 or AMX')
+    precision: Literal['float32', 'bfloat16'] = setting(
+        'float32', 'of products; bfloat16: for CPUs with AVX512-BF16 or AMX')
     num_threads: int | None = setting(None, 'threads that decode and that compute; None: one a core')
 
     # What is written
@@ -72,8 +74,8 @@ class Settings:
     display_step: int = setting(20, 'steps between histograms in TensorBoard, 1 or more; later in a long run rarer')
 
 
-NO_WEIGHTS = ('WARNING: no pretrained weights: every layer starts from random values, and results on real photos will be '
-              'far below those with the ImageNet weights. See "Weights" in README.md')
+NO_WEIGHTS = ('WARNING: no pretrained weights: every layer starts from random values, and results on real photos will '
+              'be far below those with the ImageNet weights. See "Weights" in README.md')
 
 
 def finetune(settings):

@@ -159,7 +159,8 @@ def check_labels(image_list, num_classes):
 def label_errors(image_list, num_classes):
     """Return [(line, error)] of every line whose label is not below `num_classes`."""
     file, labels, lines = image_list.file, image_list.labels, image_list.lines
-    return [(lines[i], f'{file}:{lines[i]}: label {labels[i]}, but there are {num_classes} classes, 0 to {num_classes - 1}')
+    known = f'there are {num_classes} classes, 0 to {num_classes - 1}'
+    return [(lines[i], f'{file}:{lines[i]}: label {labels[i]}, but {known}')
             for i in np.flatnonzero(labels >= num_classes)]
 
 

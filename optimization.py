@@ -25,8 +25,8 @@ class Network(NamedTuple):
 def build_network(settings, data, trained, skipped, weights_path):
     """Add the network, its loss and its training step to the graph; return the Network.
 
-    A step changes the variables of the layers `trained` alone. Those also in `skipped` begin at random values; the others
-    keep their pretrained values and take smaller steps. data: the Data to be trained on.
+    A step changes the variables of the layers `trained` alone. Those also in `skipped` begin at random values; the
+    others keep their pretrained values and take smaller steps. data: the Data to be trained on.
     """
     images = tf.placeholder(tf.float32, [None, IMAGE_SIZE, IMAGE_SIZE, 3], 'images')
     labels = tf.placeholder(tf.float32, [None, len(data.class_names)], 'labels')
@@ -38,7 +38,8 @@ def build_network(settings, data, trained, skipped, weights_path):
     num_steps = settings.num_epochs * -(-len(data.train.paths) // settings.batch_size)
     learning_rate = learning_rate_at(tf.train.get_or_create_global_step(), num_steps, settings.learning_rate,
                                      settings.lr_schedule)
-    weights = balanced_weights(data.train.labels, len(data.class_names)) if settings.class_weights == 'balanced' else 1.0
+    balanced = settings.class_weights == 'balanced'
+    weights = balanced_weights(data.train.labels, len(data.class_names)) if balanced else 1.0
     fresh = [variable for layer in skipped for variable in model.variables[layer]]
     pretrained = [variable for layer in trained if layer not in skipped for variable in model.variables[layer]]
     loss = training_loss(labels, model.fc8, settings.label_smoothing, weights)
@@ -59,7 +60,7 @@ def balanced_weights(labels, num_classes):
 
 
 def training_loss(labels, logits, label_smoothing, class_weights):
-    """Return the scalar that training makes smaller: the batch's mean cross-entropy, each image times its class's weight.
+    """Return what training makes smaller: the mean cross-entropy of the batch, each image times its class's weight.
 
     labels: one-hot float32 [n, num_classes]; with label_smoothing s, 1 becomes 1 - s + s / num_classes, and 0 becomes
     s / num_classes (Szegedy et al., 2016). class_weights: float32 [num_classes].

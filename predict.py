@@ -137,8 +137,7 @@ class ReadableImages(ImageDataGenerator):
         self.places, self.errors = inputs.places, {}  # {position: message}
         labels = np.zeros(len(inputs.paths), np.int32)  # the network doesn't see them
         super().__init__(ImageList('', inputs.paths, labels, labels), mean=run.image_mean, scale_size=run.scale_size,
-                         crop_size=(IMAGE_SIZE, IMAGE_SIZE),
-                         num_threads=num_threads)
+                         crop_size=(IMAGE_SIZE, IMAGE_SIZE), num_threads=num_threads)
 
     def load(self, index):
         """Return the image at a position; if it can't be read, the reason is kept and zeros take its place."""

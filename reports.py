@@ -100,11 +100,14 @@ class RunLog:
         self.print_epoch(metrics)
         self.warn(predictions.classes)
 
+    def confusion_matrix(self, predictions):
+        return confusion_matrix(predictions.labels, predictions.classes, len(self.data.class_names))
+
     def write_heat(self, step, epoch, predictions, is_final):
         """Write the confusion matrix as a picture, unless one was written just before; rarer in a long run."""
         is_due = epoch >= self.next_picture and time.monotonic() - self.picture_time > SECONDS_BETWEEN_PICTURES
         if len(self.data.class_names) <= MOST_CLASSES_MATRIX and (is_due or is_final):
-            picture = pictures.heat(confusion_matrix(predictions.labels, predictions.classes, len(self.data.class_names)))
+            picture = pictures.heat(self.confusion_matrix(predictions))
             self.events.add_picture(step, 'confusion_matrix', pictures.encode_png(picture), picture.shape)
             self.next_picture, self.picture_time = epoch + max(1, epoch // 20), time.monotonic()
 
@@ -140,7 +143,7 @@ class RunLog:
         """Write the files that show the run as a whole, and print how it ended."""
         import figures  # half a second that the start of a run shall not take
         names, counts = self.data.class_names, class_counts(self.data)
-        matrix = confusion_matrix(self.predictions.labels, self.predictions.classes, len(names)) if len(names) <= MOST_CLASSES_MATRIX else None
+        matrix = self.confusion_matrix(self.predictions) if len(names) <= MOST_CLASSES_MATRIX else None
         _, guessing = accuracy_of_guessing(*counts)
         print('\n'.join(closing_lines(self.best, guessing, matrix, names, self.run_dir)))
         self.write_tables(matrix)
