@@ -291,6 +291,8 @@ def test_no_weights_means_every_layer_is_trained(settings):
     assert finetune.choose_layers(settings, None) == (LAYERS, LAYERS)
     only_new = dataclasses.replace(settings, train_layers=('fc8', 'fc7'), skip_layers=('fc8',))
     assert finetune.choose_layers(only_new, 'w.npy') == (('fc7', 'fc8'), ('fc8',))
+    twice = dataclasses.replace(settings, train_layers=('fc8', 'fc7', 'fc8'), skip_layers=('fc8', 'fc7', 'fc8'))
+    assert finetune.choose_layers(twice, 'w.npy') == (('fc7', 'fc8'), ('fc7', 'fc8'))
 
 
 def test_the_sample_lists_are_whole(tmp_path):
