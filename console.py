@@ -120,8 +120,12 @@ def new_file(path, mode='w', replace=False, **options):
         with open(part, mode, **options) as file:
             yield file
         os.replace(part, path)
+    except OSError as error:
+        if error.filename != part:
+            raise
+        raise OSError(error.errno, error.strerror, path) from error  # the name that is known to whoever reads it
     finally:
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(OSError):
             os.remove(part)
 
 
