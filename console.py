@@ -134,13 +134,15 @@ def run_command(main, arguments=None):
 
     141, without a line, if whoever read the output has ended, as `| head` does: what the shell says of SIGPIPE.
     """
+    sys.stdout.reconfigure(errors='backslashreplace')  # for screens that lack a letter of a class name
     try:
         status = main(sys.argv[1:] if arguments is None else arguments)
         sys.stdout.flush()
     except BrokenPipeError:
         status = 141
     except (ValueError, OSError) as error:
-        print(f'error: {error}', file=sys.stderr)
+        named = isinstance(error, OSError) and error.filename is not None
+        print(f'error: {f"{error.filename}: {error.strerror}" if named else error}', file=sys.stderr)
         status = 2
     except KeyboardInterrupt:
         print('interrupted', file=sys.stderr)

@@ -238,7 +238,6 @@ def write_json(file, records, tally):
 
 def main(arguments):
     """Run the command line; returns the exit status: 1 if images could not be read."""
-    sys.stdout.reconfigure(errors='backslashreplace')  # for screens that lack a letter of a class name
     try:
         return 1 if predict(parse_settings(Settings, arguments)) else 0
     except tf.errors.OpError as error:  # no memory left, as TensorFlow says it
