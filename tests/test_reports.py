@@ -107,6 +107,17 @@ def test_a_run_without_an_epoch_has_no_report(tmp_path, picture_list, capsys):
     assert capsys.readouterr() == ('', '')
 
 
+def test_a_run_whose_reader_has_ended_has_its_report(tmp_path, picture_list, capsys, monkeypatch):
+    with pytest.raises(BrokenPipeError), open_log(tmp_path, picture_list) as log:
+        write_epoch(log, 1)
+        reader, writer = os.pipe()
+        os.close(reader)
+        monkeypatch.setattr('sys.stdout', open(writer, 'w', buffering=1))
+        write_epoch(log, 2)
+    monkeypatch.undo()
+    assert 'Best epoch 2' in (tmp_path / 'report.html').read_text() and capsys.readouterr().err == ''
+
+
 def test_a_report_that_cannot_be_written_is_said_and_does_not_end_the_run(tmp_path, picture_list, capsys):
     (tmp_path / 'curves.png').mkdir()
     with open_log(tmp_path, picture_list) as log:
