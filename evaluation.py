@@ -63,8 +63,7 @@ class Tally:
         positions, predicted, probabilities, losses, in_top5 = (np.concatenate(part) for part in zip(*self.batches))
         labels, names = self.labels[positions], self.class_names
         matrix = confusion_matrix(labels, predicted, len(names))
-        wrong = np.flatnonzero(predicted != labels)
-        worst = wrong[np.argsort(-probabilities[wrong], kind='stable')][:SHOWN_MISTAKES]
+        worst = Predictions(labels, predicted, probabilities).mistakes(SHOWN_MISTAKES)
         return {
             'images': len(labels), 'accuracy': float((predicted == labels).mean()),
             **({'top5_accuracy': float(in_top5.mean())} if len(names) > 5 else {}), 'loss': float(losses.mean()),
