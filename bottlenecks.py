@@ -27,16 +27,15 @@ def prepare_batches(settings, session, model, data, trained):
     batches for it; where the frozen layers' output is stored, it is that. Raises BrokenImages naming list and line of
     every image that is missing or can't be read; skip_broken leaves these out of the Data.
     """
-    try:
-        generators = make_generators(settings, data)
-        return data, generators, make_sources(settings, session, model, generators, trained)
-    except BrokenImages as error:
-        if not settings.skip_broken:
-            raise
-        print_skipped(error.broken)
-        data = without(data, error.broken)
-        generators = make_generators(settings, data)
-        return data, generators, make_sources(settings, session, model, generators, trained)
+    while True:  # with random_crop, validation images are decoded first, and what they lack is found by itself
+        try:
+            generators = make_generators(settings, data)
+            return data, generators, make_sources(settings, session, model, generators, trained)
+        except BrokenImages as error:
+            if not settings.skip_broken:
+                raise
+            print_skipped(error.broken)
+            data = without(data, error.broken)
 
 
 def make_generators(settings, data):

@@ -120,8 +120,12 @@ def new_file(path, mode='w', replace=False, **options):
         with open(part, mode, **options) as file:
             yield file
         os.replace(part, path)
+    except OSError as error:
+        if error.filename != part:
+            raise
+        raise OSError(error.errno, error.strerror, path) from error  # the name that is known to whoever reads it
     finally:
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(OSError):
             os.remove(part)
 
 
@@ -130,13 +134,15 @@ def run_command(main, arguments=None):
 
     141, without a line, if whoever read the output has ended, as `| head` does: what the shell says of SIGPIPE.
     """
+    sys.stdout.reconfigure(errors='backslashreplace')  # for screens that lack a letter of a class name
     try:
         status = main(sys.argv[1:] if arguments is None else arguments)
         sys.stdout.flush()
     except BrokenPipeError:
         status = 141
     except (ValueError, OSError) as error:
-        print(f'error: {error}', file=sys.stderr)
+        named = isinstance(error, OSError) and error.filename is not None
+        print(f'error: {f"{error.filename}: {error.strerror}" if named else error}', file=sys.stderr)
         status = 2
     except KeyboardInterrupt:
         print('interrupted', file=sys.stderr)

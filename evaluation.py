@@ -8,6 +8,7 @@ import numpy as np
 from console import printable
 
 SHOWN_MISTAKES = 20
+LONGEST_NAME = 40   # letters of a class name on the screen
 WIDEST_MATRIX = 40  # classes of a confusion matrix that is still readable as text
 
 
@@ -63,8 +64,7 @@ class Tally:
         positions, predicted, probabilities, losses, in_top5 = (np.concatenate(part) for part in zip(*self.batches))
         labels, names = self.labels[positions], self.class_names
         matrix = confusion_matrix(labels, predicted, len(names))
-        wrong = np.flatnonzero(predicted != labels)
-        worst = wrong[np.argsort(-probabilities[wrong], kind='stable')][:SHOWN_MISTAKES]
+        worst = Predictions(labels, predicted, probabilities).mistakes(SHOWN_MISTAKES)
         return {
             'images': len(labels), 'accuracy': float((predicted == labels).mean()),
             **({'top5_accuracy': float(in_top5.mean())} if len(names) > 5 else {}), 'loss': float(losses.mean()),
@@ -80,22 +80,23 @@ class Tally:
 def evaluation_lines(evaluation):
     """Return lines for the screen about what Tally.evaluate returned."""
     classes, matrix = evaluation['classes'], evaluation['confusion_matrix']
-    width = min(max(len(part['name']) for part in classes), 40)
+    width = min(max(len(part['name']) for part in classes), LONGEST_NAME)
     lines = [f'{"images":15}{evaluation["images"]}']
     lines += [f'{name.replace("_", " "):15}{evaluation[name]:.4f}' for name in ('accuracy', 'top5_accuracy', 'loss')
               if name in evaluation]
     lines += ['', f'{"class":{width}}  images  precision  recall      f1']
-    lines += [f'{part["name"]:{width}}  {part["images"]:6}  {part["precision"]:9.4f}  {part["recall"]:.4f}  '
+    lines += [f'{part["name"][:width]:{width}}  {part["images"]:6}  {part["precision"]:9.4f}  {part["recall"]:.4f}  '
               f'{part["f1"]:.4f}' for part in classes]
     if len(classes) <= WIDEST_MATRIX:
         cell = max(len(str(count)) for row in matrix for count in row) + 2
         lines += ['', 'confusion matrix: a row a true class, a column a predicted one, in the order above']
-        lines += [f'{part["name"]:{width}}' + ''.join(f'{count:{cell}}' for count in row)
+        lines += [f'{part["name"][:width]:{width}}' + ''.join(f'{count:{cell}}' for count in row)
                   for part, row in zip(classes, matrix)]
     if evaluation['mistakes']:
         lines += ['', 'worst mistakes: probability and predicted class, true class, image']
-        lines += [f'{wrong["probability"]:.4f} {wrong["predicted_class"]:{width}}  {wrong["true_class"]:{width}}  '
-                  f'{printable(wrong["path"], 4096)}' for wrong in evaluation['mistakes']]
+        lines += [f'{wrong["probability"]:.4f} {wrong["predicted_class"][:width]:{width}}  '
+                  f'{wrong["true_class"][:width]:{width}}  {printable(wrong["path"], 4096)}'
+                  for wrong in evaluation['mistakes']]
     return lines
 
 

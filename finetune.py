@@ -144,7 +144,8 @@ def choose_layers(settings, weights_path):
     if weights_path is None:
         return LAYERS, LAYERS
     trained = tuple(layer for layer in LAYERS if layer in settings.train_layers)
-    return trained, trained if settings.skip_layers is None else settings.skip_layers
+    skipped = trained if settings.skip_layers is None else settings.skip_layers
+    return trained, tuple(layer for layer in trained if layer in skipped)  # each once: named twice, it would step twice
 
 
 def initialize(session, graph, model):

@@ -44,6 +44,9 @@ def parse_arguments(arguments):
 def find_files(folder, notes):
     """Return ([Image] of all files in class folders, the names of these folders); adds what is left out to `notes`."""
     sides = ('train', 'val') if all(os.path.isdir(os.path.join(folder, side)) for side in ('train', 'val')) else ('',)
+    if '' not in sides:
+        for entry in sorted(set(os.listdir(folder)) - set(sides)):
+            notes[HIDDEN if entry.startswith('.') else 'files and folders beside train and val are left out'].append(entry)
     files, class_names = [], set()
     for side in sides:
         top = os.path.join(folder, side)
@@ -171,6 +174,8 @@ def write_lists(folder, contents):
 def main(arguments):
     """Run the command line; returns the exit status."""
     options = parse_arguments(arguments)
+    if not os.path.isdir(options.output):
+        raise ValueError(f'--output {options.output} is no folder: make it first')
     there = [name for name in LISTS if os.path.lexists(os.path.join(options.output, name))]
     if there and not options.force:
         raise ValueError(f'{", ".join(there)} in {options.output} would be replaced: add --force, or write elsewhere '

@@ -52,11 +52,11 @@ def build_network(settings, data, trained, skipped, weights_path):
 def balanced_weights(labels, num_classes):
     """Return what an image of each class counts in the loss so that every class counts the same.
 
-    labels: int [n]. Returns float32 [num_classes], n / (num_classes * images of the class): 1 on average over the
-    images; a class without an image gets 0.
+    labels: int [n]. Returns float32 [num_classes], n / (classes with images * images of the class): 1 on average over
+    the images, so that the learning rate means the same; a class without an image gets 0.
     """
     counts = np.bincount(labels, minlength=num_classes)
-    return np.float32(np.where(counts > 0, len(labels) / (num_classes * np.maximum(counts, 1)), 0))
+    return np.float32(np.where(counts > 0, len(labels) / (np.count_nonzero(counts) * np.maximum(counts, 1)), 0))
 
 
 def training_loss(labels, logits, label_smoothing, class_weights):

@@ -15,7 +15,7 @@ from console import argument, new_file, parse_settings, printable, quiet_startup
 from datagenerator import ImageDataGenerator
 from evaluation import Tally, evaluation_lines
 from finished_run import read_run, rebuild_network
-from lists import ImageList, check_labels, read_label, read_list
+from lists import ImageList, check_labels, read_label, read_list, split_line
 
 with quiet_startup():
     import tensorflow.compat.v1 as tf
@@ -121,7 +121,7 @@ def read_input_list(list_file, class_names):
         lines = {number: line.strip() for number, line in enumerate(file, 1)
                  if line.strip() and not line.startswith('# ')}
     class_numbers = {name: number for number, name in enumerate(class_names)}
-    words = (line.rsplit(maxsplit=1) for line in lines.values())
+    words = (split_line(line, class_numbers) for line in lines.values())
     if not lines or any(len(parts) == 2 and read_label(parts[1], class_numbers) is not None for parts in words):
         _, paths, labels, lines = image_list = read_list(list_file, class_names)
         check_labels(image_list, len(class_names))
@@ -237,7 +237,6 @@ def write_json(file, records, tally):
 
 def main(arguments):
     """Run the command line; returns the exit status: 1 if images could not be read."""
-    sys.stdout.reconfigure(errors='backslashreplace')  # for screens that lack a letter of a class name
     try:
         return 1 if predict(parse_settings(Settings, arguments)) else 0
     except tf.errors.OpError as error:  # no memory left, as TensorFlow says it

@@ -145,7 +145,8 @@ class RunLog:
         names, counts = self.data.class_names, class_counts(self.data)
         matrix = self.confusion_matrix(self.predictions) if len(names) <= MOST_CLASSES_MATRIX else None
         _, guessing = accuracy_of_guessing(*counts)
-        print('\n'.join(closing_lines(self.best, guessing, matrix, names, self.run_dir)))
+        with contextlib.suppress(BrokenPipeError):  # whoever read the screen has ended; the report is for later
+            print('\n'.join(closing_lines(self.best, guessing, matrix, names, self.run_dir)), flush=True)
         self.write_tables(matrix)
         self.add_figure('curves', figures.curves(self.rows, self.best['epoch']))
         if matrix is not None:

@@ -20,9 +20,14 @@ FORMAT = 1  # of the run folder; a change that finished_run would misunderstand 
 
 
 def check_run_dir(run_dir):
-    """Raise ValueError if `run_dir` holds anything: nothing of another run is ever overwritten."""
+    """Raise ValueError if `run_dir` holds anything: nothing of another run is ever overwritten; or if it can't be made."""
     if run_dir and os.path.exists(run_dir) and (not os.path.isdir(run_dir) or os.listdir(run_dir)):
         raise ValueError(f'run_dir {run_dir} exists already: name another one, or delete it')
+    parent = os.path.abspath(run_dir or 'runs')
+    while not os.path.lexists(parent):
+        parent = os.path.dirname(parent)
+    if not os.path.isdir(parent) or not os.access(parent, os.W_OK):
+        raise ValueError(f'run_dir {run_dir or "runs"}: {parent} is no folder that can be written to: name another one')
 
 
 def make_run_folder(run_dir, settings, class_names):

@@ -60,7 +60,7 @@ def test_help_shows_every_setting_with_its_default(capsys):
 
 
 @pytest.mark.parametrize('error, status, line', [
-    (ValueError('wrong'), 2, 'error: wrong\n'), (FileNotFoundError(2, 'No such file', 'x'), 2, None),
+    (ValueError('wrong'), 2, 'error: wrong\n'), (FileNotFoundError(2, 'No such file', 'x y'), 2, 'error: x y: No such file\n'),
     (KeyboardInterrupt(), 130, 'interrupted\n'), (BrokenPipeError(32, 'Broken pipe'), 141, '')])
 def test_errors_end_in_one_line_and_their_status(error, status, line, capsys, monkeypatch):
     def main(arguments):
@@ -69,7 +69,14 @@ def test_errors_end_in_one_line_and_their_status(error, status, line, capsys, mo
     monkeypatch.setattr(console, 'leave', statuses.append)  # the real one would end the tests
     run_command(main, [])
     shown = capsys.readouterr().err
-    assert statuses == [status] and shown.count('\n') == (line != '') and line in (None, shown)
+    assert statuses == [status] and shown.count('\n') == (line != '') and line == shown
+
+
+def test_a_screen_that_lacks_a_letter_is_no_error():
+    code = r'from console import run_command; run_command(lambda arguments: print("K\xe4fer \udcff") or 0)'
+    done = subprocess.run([sys.executable, '-c', code], cwd=ROOT, env={**os.environ, 'PYTHONIOENCODING': 'ascii'},
+                          capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ('K\\xe4fer \\udcff\n', '')
 
 
 def test_programming_errors_keep_their_traceback():
@@ -122,3 +129,7 @@ def test_a_new_file_is_there_whole_or_not_at_all(tmp_path):
     with pytest.raises(ValueError, match='a.txt exists already'), new_file(str(tmp_path / 'a.txt')):
         pass
     assert os.listdir(tmp_path) == ['a.txt'] and (tmp_path / 'a.txt').read_text() == 'whole'
+    for path in (tmp_path / 'gone' / 'c.txt', tmp_path / 'a.txt' / 'c.txt'):
+        with pytest.raises(OSError) as error, new_file(str(path)):
+            pass
+        assert error.value.filename == str(path)

@@ -57,6 +57,11 @@ def test_text_has_every_number_once_and_no_unreadable_matrix():
     assert 'confusion matrix' not in '\n'.join(evaluation_lines(many)) and len(many['confusion_matrix']) == 50
 
 
+def test_long_names_of_classes_do_not_move_the_columns():
+    lines = evaluation_lines(evaluate([0, 1], np.eye(2)[::-1], ['a' * 99, 'b']))
+    assert max(map(len, lines)) < 100 and lines[-1].index('1.jpg') == lines[-2].index('0.jpg')
+
+
 PREDICTIONS = Predictions(np.array([0, 0, 0, 2, 2], np.int32), np.array([0, 2, 1, 2, 0], np.int32),
                           np.array([0.9, 0.8, 0.95, 0.6, 0.8], np.float32))
 

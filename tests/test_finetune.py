@@ -241,6 +241,17 @@ def test_broken_images_are_left_out_on_request(settings, broken_list, tmp_path, 
         os.remove(run_dir / 'checkpoints' / file)
 
 
+def test_broken_images_of_both_lists_are_left_out_under_random_crop(lists, small_run, tmp_path, capsys):
+    """What only decoding shows is found in the validation list first, then, by itself, in the training list."""
+    for part in ('train', 'val'):
+        (tmp_path / f'{part}.png').write_bytes(png_file(60, 60))
+        write_list(tmp_path / f'{part}.txt', [f'{lists}/{n}.png {n % 2}' for n in range(5)] + [f'{part}.png 1'])
+    rows = small_run(train_file=str(tmp_path / 'train.txt'), val_file=str(tmp_path / 'val.txt'), random_crop=True,
+                     skip_broken=True, num_epochs=1)
+    shown = capsys.readouterr().err
+    assert len(rows) == 1 and 'val.png: OpenCV' in shown and 'train.png: OpenCV' in shown
+
+
 def test_a_stray_label_does_not_make_a_giant_network(tmp_path, picture_folder, capsys):
     bad = write_list(tmp_path / 'list.txt', [f'{picture_folder}/00.png 0', f'{picture_folder}/01.png 1000000'])
     status, _, shown = exit_status(['--train_file', bad, '--val_file', bad], capsys)
@@ -280,6 +291,8 @@ def test_no_weights_means_every_layer_is_trained(settings):
     assert finetune.choose_layers(settings, None) == (LAYERS, LAYERS)
     only_new = dataclasses.replace(settings, train_layers=('fc8', 'fc7'), skip_layers=('fc8',))
     assert finetune.choose_layers(only_new, 'w.npy') == (('fc7', 'fc8'), ('fc8',))
+    twice = dataclasses.replace(settings, train_layers=('fc8', 'fc7', 'fc8'), skip_layers=('fc8', 'fc7', 'fc8'))
+    assert finetune.choose_layers(twice, 'w.npy') == (('fc7', 'fc8'), ('fc7', 'fc8'))
 
 
 def test_the_sample_lists_are_whole(tmp_path):

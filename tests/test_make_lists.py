@@ -102,11 +102,13 @@ def test_what_is_left_out_or_odd_is_said(tmp_path, capsys):
     (photos / 'train' / 'ant' / 'notes.jpg').write_text('text')
     (photos / 'train' / 'ant' / 'cut.png').write_bytes((photos / 'train' / 'ant' / '0.png').read_bytes()[:50])
     (photos / 'train' / 'readme.txt').write_text('text')
+    picture(photos / 'test' / 'ant' / 'x.png', 14)
     status, shown, _ = run(capsys, photos, '--output', tmp_path)
     assert status == 0 and len(lists_of(tmp_path)) == 12
     assert read_class_names(str(tmp_path / 'labels.txt')) == ['ant', 'bee', 'lonely', 'single']
     for line in ('3 hidden files are left out: ',
                  '1 files outside the class folders are left out: readme.txt',
+                 '1 files and folders beside train and val are left out: test',
                  '2 files are left out: not a JPEG, PNG, WebP, GIF, BMP or TIFF picture: train/ant/Thumbs.db, train/ant/notes.jpg',
                  '1 files are left out: the PNG file is cut off: train/ant/cut.png',
                  '1 class folders hold no image and are left out: empty', '1 classes have a single image: single',
@@ -148,7 +150,7 @@ def test_all_lists_are_written_or_none(photos, tmp_path, capsys):
 
 @pytest.mark.parametrize('arguments, named', [
     (['gone'], 'No such file'), (['.'], 'two or more class folders'), ([], 'FOLDER'), (['photos', '--val', '1'], '--val 1.0'),
-    (['photos', '--output', 'gone'], 'No such file')])
+    (['gone', '--output', 'nowhere'], '--output nowhere is no folder')])
 def test_what_can_not_be_done_is_one_line(photos, tmp_path, capsys, monkeypatch, arguments, named):
     monkeypatch.chdir(tmp_path)
     status, _, shown = run(capsys, *arguments)

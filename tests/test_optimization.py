@@ -65,8 +65,8 @@ def test_the_loss_is_a_weighted_mean_of_smoothed_cross_entropies():
     np.testing.assert_allclose(loss, (weights[numbers] * each).mean(), rtol=1e-5)
 
 
-def test_a_class_without_training_images_has_no_infinite_weight():
-    assert balanced_weights(np.array([0, 0, 2]), 3).tolist() == [0.5, 0, 1]
+def test_a_class_without_training_images_weighs_nothing_and_the_others_1_on_average():
+    assert balanced_weights(np.array([0, 0, 2, 0]), 300)[:4].tolist() == pytest.approx([4 / 6, 0, 4 / 2, 0])
 
 
 @pytest.mark.parametrize('lr_schedule, expected', [('constant', [2, 2, 2, 2]), ('step', [2, 0.2, 0.02, 0.02]),

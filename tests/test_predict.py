@@ -151,6 +151,8 @@ def test_lists_with_and_without_labels(tmp_path):
     inputs = read_inputs([labelled, labelled], ['a', 'b'])
     assert inputs.labels.tolist() == [1, 0, 1, 0]
     assert inputs.places[1] == f'{labelled}:2: ' and inputs.paths[0] == str(tmp_path / 'my photo 1.jpg')
+    named = write_list(tmp_path / 'named.txt', ['my photo 1.jpg\tred fox', 'c.jpg\tblue whale'])
+    assert read_input_list(named, ['blue whale', 'red fox']).labels.tolist() == [1, 0]
     with pytest.raises(ValueError, match='no image is listed'):
         read_input_list(write_list(tmp_path / 'empty.txt', ['# nothing']), ['a', 'b'])
 

@@ -77,7 +77,7 @@ def test_the_report_is_that_of_the_best_epoch(run):
     assert [rows[11][name] for name in ('class', 'predicted', 'probability')] == ['c', 'a', '0.9000']
     page = (folder / 'report.html').read_text()
     assert 'Best epoch 2 of 3' in page and page.count('<figure>') == 4 and 'python finetune.py' in page
-    assert not [name for name in os.listdir(folder) if name.endswith('.new')]
+    assert not [name for name in os.listdir(folder) if '.part-' in name]
 
 
 def test_the_first_batch_is_shown_as_the_network_sees_it(tmp_path, picture_list):
@@ -107,13 +107,24 @@ def test_a_run_without_an_epoch_has_no_report(tmp_path, picture_list, capsys):
     assert capsys.readouterr() == ('', '')
 
 
+def test_a_run_whose_reader_has_ended_has_its_report(tmp_path, picture_list, capsys, monkeypatch):
+    with pytest.raises(BrokenPipeError), open_log(tmp_path, picture_list) as log:
+        write_epoch(log, 1)
+        reader, writer = os.pipe()
+        os.close(reader)
+        monkeypatch.setattr('sys.stdout', open(writer, 'w', buffering=1))
+        write_epoch(log, 2)
+    monkeypatch.undo()
+    assert 'Best epoch 2' in (tmp_path / 'report.html').read_text() and capsys.readouterr().err == ''
+
+
 def test_a_report_that_cannot_be_written_is_said_and_does_not_end_the_run(tmp_path, picture_list, capsys):
     (tmp_path / 'curves.png').mkdir()
     with open_log(tmp_path, picture_list) as log:
         write_epoch(log, 1)
     shown = capsys.readouterr().err
     assert shown.startswith('error: the report') and 'curves.png' in shown and shown.count('\n') == 1
-    assert not [name for name in os.listdir(tmp_path) if name.endswith('.new')]
+    assert not [name for name in os.listdir(tmp_path) if '.part-' in name]
 
 
 def test_an_image_that_is_gone_by_the_end_is_left_out(tmp_path, picture_list, capsys):

@@ -18,6 +18,9 @@ def test_a_folder_with_content_is_refused_and_kept(tmp_path):
     for path in (tmp_path, tmp_path / 'precious'):
         with pytest.raises(ValueError, match='exists already'):
             check_run_dir(str(path))
+    for path in (tmp_path / 'precious' / 'run', tmp_path / 'precious' / 'deep' / 'er'):
+        with pytest.raises(ValueError, match='precious is no folder that can be written to'):
+            check_run_dir(str(path))
     assert os.listdir(tmp_path) == ['precious']
     check_run_dir(str(tmp_path / 'deep' / 'er'))
 
