@@ -69,7 +69,16 @@ def test_errors_end_in_one_line_and_their_status(error, status, line, capsys, mo
     monkeypatch.setattr(console, 'leave', statuses.append)  # the real one would end the tests
     run_command(main, [])
     shown = capsys.readouterr().err
-    assert statuses == [status] and shown.count('\n') == (line != '') and line == shown
+    assert statuses == [status] and shown == line
+
+
+def test_sigterm_ends_with_blocks_and_the_process_with_143(tmp_path):
+    code = ('import time\nfrom console import run_command\ndef main(arguments):\n    try:\n        print("begun", flush=True)\n'
+            '        time.sleep(60)\n    finally:\n        print("saved")\nrun_command(main)')
+    process = subprocess.Popen([sys.executable, '-c', code], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == 'begun\n'
+    process.terminate()
+    assert process.communicate(timeout=20) == ('saved\n', 'terminated\n') and process.returncode == 143
 
 
 def test_a_screen_that_lacks_a_letter_is_no_error():
