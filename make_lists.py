@@ -15,6 +15,7 @@ from images import check_image
 LISTS = ('train.txt', 'val.txt', 'labels.txt')
 SHOWN = 3  # names that are shown of those with the same fault
 HIDDEN = 'hidden files are left out'
+SIDES = {'train', 'training', 'val', 'valid', 'validation', 'test', 'testing'}  # what such folders are often called
 
 
 class Image(NamedTuple):
@@ -71,6 +72,7 @@ def class_files(folder, notes):
         hidden = [name for name in folders + names if name.startswith('.')]
         notes[HIDDEN] += hidden
         folders[:] = [name for name in folders if name not in hidden]
+        notes['links to folders are left out'] += [name for name in folders if os.path.islink(os.path.join(inner, name))]
         yield from (os.path.join(inner, name) for name in names if name not in hidden)
 
 
@@ -187,6 +189,9 @@ def main(arguments):
     if len(class_names) < 2 or any(name != name.strip() or not name.isprintable() for name in class_names):
         raise ValueError(f'{options.folder} should hold two or more class folders with images, and printable names; '
                          f'found: {", ".join(map(ascii, class_names)) or "none"}')
+    if SIDES.issuperset(name.lower() for name in class_names):
+        raise ValueError(f'{options.folder} holds {" and ".join(class_names)}, which are no classes: call them train and '
+                         'val, or name the one with the class folders')
     train, val = split(images, options.val, options.seed)
     note_oddities(train, val, folders, notes)
     lists = [list_lines(part, options.folder, options.output, class_names) for part in (train, val)]
