@@ -142,7 +142,7 @@ def run_command(main, arguments=None):
     """
     def terminate(number, frame):
         raise Terminated
-    signal.signal(signal.SIGTERM, terminate)
+    before = signal.signal(signal.SIGTERM, terminate)
     sys.stdout.reconfigure(errors='backslashreplace')  # for screens that lack a letter of a class name
     try:
         status = main(sys.argv[1:] if arguments is None else arguments)
@@ -159,6 +159,8 @@ def run_command(main, arguments=None):
     except Terminated:
         print('terminated', file=sys.stderr)
         status = 143
+    finally:
+        signal.signal(signal.SIGTERM, before)
     leave(status)
 
 

@@ -15,6 +15,7 @@ from images import check_image
 LISTS = ('train.txt', 'val.txt', 'labels.txt')
 SHOWN = 3  # names that are shown of those with the same fault
 HIDDEN = 'hidden files are left out'
+BESIDE = 'files and folders beside train and val are left out'
 SIDES = {'train', 'training', 'val', 'valid', 'validation', 'test', 'testing'}  # what such folders are often called
 
 
@@ -46,8 +47,8 @@ def find_files(folder, notes):
     """Return ([Image] of all files in class folders, the names of these folders); adds what is left out to `notes`."""
     sides = ('train', 'val') if all(os.path.isdir(os.path.join(folder, side)) for side in ('train', 'val')) else ('',)
     if '' not in sides:
-        for entry in sorted(set(os.listdir(folder)) - set(sides)):
-            notes[HIDDEN if entry.startswith('.') else 'files and folders beside train and val are left out'].append(entry)
+        for entry in sorted({*os.listdir(folder)} - {*sides}):
+            notes[HIDDEN if entry.startswith('.') else BESIDE].append(entry)
     files, class_names = [], set()
     for side in sides:
         top = os.path.join(folder, side)
