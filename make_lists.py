@@ -73,7 +73,8 @@ def class_files(folder, notes):
         hidden = [name for name in folders + names if name.startswith('.')]
         notes[HIDDEN] += hidden
         folders[:] = [name for name in folders if name not in hidden]
-        notes['links to folders are left out'] += [name for name in folders if os.path.islink(os.path.join(inner, name))]
+        links = [name for name in folders if os.path.islink(os.path.join(inner, name))]  # may lead in a circle
+        notes['links to folders are left out'] += links
         yield from (os.path.join(inner, name) for name in names if name not in hidden)
 
 
@@ -191,8 +192,8 @@ def main(arguments):
         raise ValueError(f'{options.folder} should hold two or more class folders with images, and printable names; '
                          f'found: {", ".join(map(ascii, class_names)) or "none"}')
     if SIDES.issuperset(name.lower() for name in class_names):
-        raise ValueError(f'{options.folder} holds {" and ".join(class_names)}, which are no classes: call them train and '
-                         'val, or name the one with the class folders')
+        raise ValueError(f'{options.folder} holds {" and ".join(class_names)}, which are no classes: call them train '
+                         'and val, or name the one with the class folders')
     train, val = split(images, options.val, options.seed)
     note_oddities(train, val, folders, notes)
     lists = [list_lines(part, options.folder, options.output, class_names) for part in (train, val)]
