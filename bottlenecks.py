@@ -1,5 +1,6 @@
 """What the frozen layers compute, computed once an image and kept on disk, to be fed where the trained layers begin."""
 
+import contextlib
 import hashlib
 import os
 import time
@@ -69,6 +70,11 @@ def store(settings, session, model, output, generators):
     if not output:
         return [], 'a convolution is trained, and only the input of fc6, fc7 or fc8 is stored'
     folder = os.path.join(settings.cache_dir, network_key(session, model, output, settings.precision, scale_size(settings)))
+    with contextlib.suppress(OSError):
+        os.makedirs(folder, exist_ok=True)
+    if not os.path.isdir(folder) or not os.access(folder, os.W_OK):
+        raise ValueError(f'cache_dir {settings.cache_dir} is no folder that can be written to: name another one, or set '
+                         'cache_features to off')
     share = 1 if settings.cache_features == 'on' else 0.5
     fixed = [generator for generator in generators if not generator.random_crop]
     try:
