@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 import alexnet
+import datagenerator
 from alexnet import IMAGE_SIZE, LAYERS, tf
 from checks import KEY_BYTES, find_broken, image_key, print_skipped
 from console import progress_bar
@@ -98,8 +99,9 @@ def feature_output(trained):
 def network_key(session, model, output, precision, scale_size):
     """Return text that differs whenever `output` could: for other weights, preprocessing, precision or libraries."""
     digest = hashlib.blake2b(digest_size=KEY_BYTES)
-    with open(alexnet.__file__, 'rb') as code:  # an edit of the network, or of how a file is read, is another network
-        digest.update(code.read())
+    for module in (alexnet, datagenerator):  # an edit of the network, or of what is cut out, is another network
+        with open(module.__file__, 'rb') as code:
+            digest.update(code.read())
     digest.update(f'{precision} {scale_size} {tf.__version__} {decoder_key()}'.encode())
     computed = LAYERS[:5] if output == 'pool5' else LAYERS[:LAYERS.index(output) + 1]
     for values in session.run([model.variables[layer] for layer in computed]):
