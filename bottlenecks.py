@@ -1,5 +1,6 @@
 """What the frozen layers compute, computed once an image and kept on disk, to be fed where the trained layers begin."""
 
+import contextlib
 import hashlib
 import os
 import time
@@ -8,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 import alexnet
+import datagenerator
 from alexnet import IMAGE_SIZE, LAYERS, tf
 from checks import KEY_BYTES, find_broken, image_key, print_skipped
 from console import progress_bar
@@ -71,6 +73,11 @@ def store(settings, session, model, output, generators):
         return [], 'a convolution is trained, and only the input of fc6, fc7 or fc8 is stored'
     key = network_key(session, model, output, settings.precision, scale_size(settings))
     folder = os.path.join(settings.cache_dir, key)
+    with contextlib.suppress(OSError):
+        os.makedirs(folder, exist_ok=True)
+    if not os.path.isdir(folder) or not os.access(folder, os.W_OK):
+        raise ValueError(f'cache_dir {settings.cache_dir} is no folder that can be written to: name another one, or set '
+                         'cache_features to off')
     share = 1 if settings.cache_features == 'on' else 0.5
     fixed = [generator for generator in generators if not generator.random_crop]
     try:
@@ -94,8 +101,9 @@ def feature_output(trained):
 def network_key(session, model, output, precision, scale_size):
     """Return text that differs whenever `output` could: for other weights, preprocessing, precision or libraries."""
     digest = hashlib.blake2b(digest_size=KEY_BYTES)
-    with open(alexnet.__file__, 'rb') as code:  # an edit of the network, or of how a file is read, is another network
-        digest.update(code.read())
+    for module in (alexnet, datagenerator):  # an edit of the network, or of what is cut out, is another network
+        with open(module.__file__, 'rb') as code:
+            digest.update(code.read())
     digest.update(f'{precision} {scale_size} {tf.__version__} {decoder_key()}'.encode())
     computed = LAYERS[:5] if output == 'pool5' else LAYERS[:LAYERS.index(output) + 1]
     for values in session.run([model.variables[layer] for layer in computed]):

@@ -6,6 +6,7 @@ import dataclasses
 import os
 import re
 import shlex
+import signal
 import sys
 import tempfile
 import typing
@@ -129,11 +130,19 @@ def new_file(path, mode='w', replace=False, **options):
             os.remove(part)
 
 
+class Terminated(BaseException):
+    """SIGTERM came: `kill`, `timeout`, a cluster that wants the machine back. As Ctrl-C, it ends all `with` blocks."""
+
+
 def run_command(main, arguments=None):
-    """Run `main(arguments)` and exit: 0, or its own status, 2 after a line about the error, 130 after Ctrl-C.
+    """Run `main(arguments)` and exit: 0, or its own status, 2 after a line about the error, 130 after Ctrl-C, 143 after
+    SIGTERM.
 
     141, without a line, if whoever read the output has ended, as `| head` does: what the shell says of SIGPIPE.
     """
+    def terminate(number, frame):
+        raise Terminated
+    before = signal.signal(signal.SIGTERM, terminate)
     sys.stdout.reconfigure(errors='backslashreplace')  # for screens that lack a letter of a class name
     try:
         status = main(sys.argv[1:] if arguments is None else arguments)
@@ -147,6 +156,11 @@ def run_command(main, arguments=None):
     except KeyboardInterrupt:
         print('interrupted', file=sys.stderr)
         status = 130
+    except Terminated:
+        print('terminated', file=sys.stderr)
+        status = 143
+    finally:
+        signal.signal(signal.SIGTERM, before)
     leave(status)
 
 

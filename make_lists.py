@@ -15,6 +15,8 @@ from images import check_image
 LISTS = ('train.txt', 'val.txt', 'labels.txt')
 SHOWN = 3  # names that are shown of those with the same fault
 HIDDEN = 'hidden files are left out'
+BESIDE = 'files and folders beside train and val are left out'
+SIDES = {'train', 'training', 'val', 'valid', 'validation', 'test', 'testing'}  # what such folders are often called
 
 
 class Image(NamedTuple):
@@ -45,8 +47,8 @@ def find_files(folder, notes):
     """Return ([Image] of all files in class folders, the names of these folders); adds what is left out to `notes`."""
     sides = ('train', 'val') if all(os.path.isdir(os.path.join(folder, side)) for side in ('train', 'val')) else ('',)
     if '' not in sides:
-        for entry in sorted(set(os.listdir(folder)) - set(sides)):
-            notes[HIDDEN if entry.startswith('.') else 'files and folders beside train and val are left out'].append(entry)
+        for entry in sorted({*os.listdir(folder)} - {*sides}):
+            notes[HIDDEN if entry.startswith('.') else BESIDE].append(entry)
     files, class_names = [], set()
     for side in sides:
         top = os.path.join(folder, side)
@@ -71,6 +73,8 @@ def class_files(folder, notes):
         hidden = [name for name in folders + names if name.startswith('.')]
         notes[HIDDEN] += hidden
         folders[:] = [name for name in folders if name not in hidden]
+        links = [name for name in folders if os.path.islink(os.path.join(inner, name))]  # may lead in a circle
+        notes['links to folders are left out'] += links
         yield from (os.path.join(inner, name) for name in names if name not in hidden)
 
 
@@ -187,6 +191,9 @@ def main(arguments):
     if len(class_names) < 2 or any(name != name.strip() or not name.isprintable() for name in class_names):
         raise ValueError(f'{options.folder} should hold two or more class folders with images, and printable names; '
                          f'found: {", ".join(map(ascii, class_names)) or "none"}')
+    if SIDES.issuperset(name.lower() for name in class_names):
+        raise ValueError(f'{options.folder} holds {" and ".join(class_names)}, which are no classes: call them train '
+                         'and val, or name the one with the class folders')
     train, val = split(images, options.val, options.seed)
     note_oddities(train, val, folders, notes)
     lists = [list_lines(part, options.folder, options.output, class_names) for part in (train, val)]

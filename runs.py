@@ -20,7 +20,7 @@ FORMAT = 1  # of the run folder; a change that finished_run would misunderstand 
 
 
 def check_run_dir(run_dir):
-    """Raise ValueError if `run_dir` holds anything: nothing of another run is ever overwritten; or if it can't be made."""
+    """Raise ValueError if `run_dir` can't be made or holds anything: nothing of another run is ever overwritten."""
     if run_dir and os.path.exists(run_dir) and (not os.path.isdir(run_dir) or os.listdir(run_dir)):
         raise ValueError(f'run_dir {run_dir} exists already: name another one, or delete it')
     parent = os.path.abspath(run_dir or 'runs')

@@ -106,6 +106,14 @@ def test_the_key_of_the_network_changes_with_what_frozen_layers_compute(network,
     assert len(keys) == 4 and network_key(session, model, 'pool5', 'float32', (227, 227)) in keys
 
 
+@pytest.mark.parametrize('module', ['alexnet', 'datagenerator', 'images', 'formats'])
+def test_the_key_of_the_network_changes_with_the_code(network, monkeypatch, module):
+    session, model = network
+    before = network_key(session, model, 'pool5', 'float32', (227, 227))
+    monkeypatch.setattr(f'{module}.__file__', __file__)
+    assert network_key(session, model, 'pool5', 'float32', (227, 227)) != before
+
+
 @pytest.mark.parametrize('name', ['features', 'keys'])
 def test_files_cut_anywhere_are_repaired(network, photos, tmp_path, name):
     array, rows, _ = store(network, photos, tmp_path / 'c')

@@ -60,7 +60,8 @@ def test_help_shows_every_setting_with_its_default(capsys):
 
 
 @pytest.mark.parametrize('error, status, line', [
-    (ValueError('wrong'), 2, 'error: wrong\n'), (FileNotFoundError(2, 'No such file', 'x y'), 2, 'error: x y: No such file\n'),
+    (ValueError('wrong'), 2, 'error: wrong\n'),
+    (FileNotFoundError(2, 'No such file', 'x y'), 2, 'error: x y: No such file\n'),
     (KeyboardInterrupt(), 130, 'interrupted\n'), (BrokenPipeError(32, 'Broken pipe'), 141, '')])
 def test_errors_end_in_one_line_and_their_status(error, status, line, capsys, monkeypatch):
     def main(arguments):
@@ -69,7 +70,18 @@ def test_errors_end_in_one_line_and_their_status(error, status, line, capsys, mo
     monkeypatch.setattr(console, 'leave', statuses.append)  # the real one would end the tests
     run_command(main, [])
     shown = capsys.readouterr().err
-    assert statuses == [status] and shown.count('\n') == (line != '') and line == shown
+    assert statuses == [status] and shown == line
+
+
+def test_sigterm_ends_with_blocks_and_the_process_with_143(tmp_path):
+    code = ('import time\nfrom console import run_command\ndef main(arguments):\n    try:\n'
+            '        print("begun", flush=True)\n        time.sleep(60)\n    finally:\n        print("saved")\n'
+            'run_command(main)')
+    process = subprocess.Popen([sys.executable, '-c', code], cwd=ROOT, stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == 'begun\n'
+    process.terminate()
+    assert process.communicate(timeout=20) == ('saved\n', 'terminated\n') and process.returncode == 143
 
 
 def test_a_screen_that_lacks_a_letter_is_no_error():

@@ -191,6 +191,7 @@ def exit_status(arguments, capsys):
     (['--train_layers', 'fc8'], 'fc6 is missing; fc7 is missing'),
     (['--num_classes', '3'], 'num_classes 3, but'),
     (['--learning_rate', '0', '--batch_size', '0', '--dropout_rate', '1'], 'batch_size 0 is not 1 or more'),
+    (['--cache_dir', os.path.join(ROOT, 'README.md')], 'README.md is no folder that can be written to'),
     (['--num_epochs', 'many'], "invalid int value: 'many'"),
     (['--lerning_rate', '1'], '--lerning_rate')])
 def test_bad_input_gets_one_line_and_status_2_and_writes_nothing(settings, tmp_path, capsys, flags, named):

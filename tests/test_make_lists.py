@@ -103,11 +103,12 @@ def test_what_is_left_out_or_odd_is_said(tmp_path, capsys):
     (photos / 'train' / 'ant' / 'cut.png').write_bytes((photos / 'train' / 'ant' / '0.png').read_bytes()[:50])
     (photos / 'train' / 'readme.txt').write_text('text')
     picture(photos / 'test' / 'ant' / 'x.png', 14)
+    (photos / 'train' / 'ant' / 'link').symlink_to(photos / 'test')
     status, shown, _ = run(capsys, photos, '--output', tmp_path)
     assert status == 0 and len(lists_of(tmp_path)) == 12
     assert read_class_names(str(tmp_path / 'labels.txt')) == ['ant', 'bee', 'lonely', 'single']
     for line in ('3 hidden files are left out: ',
-                 '1 files outside the class folders are left out: readme.txt',
+                 '1 files outside the class folders are left out: readme.txt', '1 links to folders are left out: link',
                  '1 files and folders beside train and val are left out: test',
                  '2 files are left out: not a JPEG, PNG, WebP, GIF, BMP or TIFF picture: train/ant/Thumbs.db, train/ant/notes.jpg',
                  '1 files are left out: the PNG file is cut off: train/ant/cut.png',
@@ -156,6 +157,14 @@ def test_what_can_not_be_done_is_one_line(photos, tmp_path, capsys, monkeypatch,
     status, _, shown = run(capsys, *arguments)
     assert status == 2 and named in shown and shown.count('\n') == 1
     assert os.listdir(tmp_path) == ['photos']
+
+
+@pytest.mark.parametrize('sides', [('train', 'test'), ('Train', 'Validation', 'Test')])
+def test_train_and_test_are_no_classes(tmp_path, capsys, sides):
+    for n in range(12):
+        picture(tmp_path / 'photos' / sides[n % len(sides)] / ('x', 'y')[n // 6] / f'{n}.png', n)
+    status, _, shown = run(capsys, tmp_path / 'photos', '--output', tmp_path)
+    assert status == 2 and 'are no classes' in shown and shown.count('\n') == 1 and os.listdir(tmp_path) == ['photos']
 
 
 def test_names_that_a_list_can_not_hold_are_left_out(photos, tmp_path, capsys):
