@@ -37,9 +37,11 @@ def export(settings):
     if not targets:
         raise ValueError('nothing to write: give --saved_model DIR, --tflite FILE, or both')
     for path in targets:
-        if os.path.lexists(path):
+        if os.path.lexists(path) or targets.count(path) > 1:
             raise ValueError(f'{path} exists already: name another one, or delete it')
     run = read_run(settings.run, settings.checkpoint)
+    for path in targets:
+        os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
     with tf.Graph().as_default():
         image_bytes = tf.placeholder(tf.string, [None], 'image_bytes')
         decoded = tf.map_fn(lambda content: decode(content, run.scale_size), image_bytes, fn_output_signature=tf.uint8)

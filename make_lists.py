@@ -195,6 +195,9 @@ def main(arguments):
         raise ValueError(f'{options.folder} holds {" and ".join(class_names)}, which are no classes: call them train '
                          'and val, or name the one with the class folders')
     train, val = split(images, options.val, options.seed)
+    if not train or not val:
+        raise ValueError(f'{options.folder}: no image is left for {"val" if train else "train"}.txt; each class needs '
+                         'two images or more')
     note_oddities(train, val, folders, notes)
     lists = [list_lines(part, options.folder, options.output, class_names) for part in (train, val)]
     write_lists(options.output, dict(zip(LISTS, [*lists, class_names])))

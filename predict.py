@@ -107,12 +107,17 @@ def read_input(name, class_names):
 
 
 def find_images(folder):
-    """Return the paths of the images in a folder and its folders, sorted; ValueError if there are none."""
-    paths = sorted(os.path.join(parent, name) for parent, _, names in os.walk(folder) for name in names
-                   if name.lower().endswith(IMAGE_SUFFIXES))
+    """Return the paths of the images in a folder and its folders, sorted, hidden ones left out; ValueError without any."""
+    def stop(error):
+        raise error
+    paths = []
+    for parent, folders, names in os.walk(folder, onerror=stop):
+        folders[:] = [name for name in folders if not name.startswith('.')]
+        paths += [os.path.join(parent, name) for name in names
+                  if name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith('.')]
     if not paths:
         raise ValueError(f'{folder} holds no file that ends in {" ".join(IMAGE_SUFFIXES)}')
-    return paths
+    return sorted(paths)
 
 
 def read_input_list(list_file, class_names):

@@ -152,6 +152,7 @@ def test_a_session_that_feeds_a_signature_gets_its_outputs(exported, answers, pi
 @pytest.mark.parametrize('flags, named', [
     ([], 'nothing to write'),
     (['--saved_model', 'taken'], 'taken exists already'),
+    (['--saved_model', 'new', '--tflite', 'new'], 'new exists already'),
     (['--saved_model', 'new/1', '--tflite', 'taken.tflite'], 'taken.tflite exists already'),
     (['--saved_model', 'new/1', '--checkpoint', '9'], 'it has no checkpoint 9'),
     (['--saved_model', 'taken.tflite/1'], 'File exists'),

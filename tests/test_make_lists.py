@@ -127,6 +127,13 @@ def test_each_class_of_two_has_one_on_each_side(tmp_path, capsys):
     assert read_class_names(str(tmp_path / 'labels.txt')) == [str(n) for n in range(20)]  # not 0, 1, 10, 11
 
 
+def test_a_list_is_never_empty(tmp_path, capsys):
+    for name in ('ant', 'bee'):
+        picture(tmp_path / 'photos' / name / '0.png', len(name))
+    status, _, shown = run(capsys, tmp_path / 'photos', '--output', tmp_path)
+    assert status == 2 and 'no image is left for val.txt' in shown and os.listdir(tmp_path) == ['photos']
+
+
 def test_draw_is_even_and_follows_from_name_and_seed():
     drawn = [draw(f'ant/{n}.jpg', 0) for n in range(10000)]
     assert np.histogram(drawn, 10, (0, 1))[0].min() > 900 and draw('ant/0.jpg', 1) != drawn[0]

@@ -134,7 +134,7 @@ def test_a_network_that_answers_nan_is_refused_and_leaves_no_file(finished_run, 
 
 
 def test_folders_are_searched_for_images(tmp_path):
-    for name in ('b/c/2.JPG', 'b/1.png', 'a.jpeg', 'notes.txt', 'b/labels.csv'):
+    for name in ('b/c/2.JPG', 'b/1.png', 'a.jpeg', 'notes.txt', 'b/labels.csv', '.git/d.jpg', 'b/._1.png'):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text('')
     inputs = read_inputs([str(tmp_path), 'x'], ['a', 'b'])
