@@ -2,6 +2,7 @@
 
 import contextlib
 import datetime
+import itertools
 import json
 import os
 import platform
@@ -15,3 +16,75 @@ from console import new_file
 from finished_run import FORMAT, read_settings
 
 LOCK = '.lock'
+
+
+class RunFolder:
+    """The folder `path` of a run that is to go on or to begin; None: a new runs/<date>-<time>.
+
+    settings: the dict of a run that goes on; None for a new one. must_exist: it has to go on. Use it as a context manager: until the block ends, or
+    the process, no other one gets in. Raises ValueError where another is at work, or where the folder holds anything
+    that is not a run's: nothing else is ever overwritten.
+    """
+
+    def __init__(self, path, must_exist=False):
+        if must_exist and not is_run(path):
+            raise ValueError(f'{path} is not the folder of a run: there is nothing to go on with')
+        self.path, self.settings, self.lock = path, None, None
+
+    def __enter__(self):
+        if self.path and is_run(self.path):
+            self.acquire()
+            self.settings = read_settings(os.path.join(self.path, 'settings.json'))
+        elif self.path and os.path.exists(self.path):
+            self.check_free()
+        return self
+
+    def __exit__(self, *error):
+        if self.lock:
+            self.lock.release()
+
+    def acquire(self):
+        """Keep other processes out; the system lets them in again when this one ends, however it ends."""
+        lock = FileLock(os.path.join(self.path, LOCK))
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise ValueError(f'run_dir {self.path} is in use by another run, which has not ended yet') from None
+        self.lock = lock
+
+    def check_free(self):
+        """Raise ValueError unless the folder is empty, but for what a run leaves that is killed while it begins."""
+        if not os.path.isdir(self.path) or any(name != LOCK and not name.startswith('settings.json.part-')
+                                               for name in os.listdir(self.path)):
+            raise ValueError(f'run_dir {self.path} exists already, and is not a run: name another one, or delete it')
+
+    def write(self, settings, class_names):
+        """Write settings.json, the dict `settings` with the versions of what computes, and labels.txt; make the folder."""
+        if not self.lock:
+            self.path = self.path or make_new()
+            os.makedirs(self.path, exist_ok=True)
+            self.acquire()
+            self.check_free()
+        versions = {'python': platform.python_version(), 'tensorflow': tf.__version__, 'numpy': np.__version__,
+                    'opencv': cv2.__version__}
+        content = {'format': FORMAT, **settings, 'run_dir': self.path, 'versions': versions}
+        self.write_text('settings.json', json.dumps(content, indent=2) + '\n')  # first: it makes the folder a run's
+        self.write_text('labels.txt', ''.join(f'{name}\n' for name in class_names))
+
+    def write_text(self, name, text):
+        with new_file(os.path.join(self.path, name), replace=True, encoding='utf-8') as file:
+            file.write(text)
+
+
+def is_run(path):
+    """Say whether this is the folder of a run that has begun."""
+    return os.path.isfile(os.path.join(path, 'settings.json'))
+
+
+def make_new():
+    """Make a new folder runs/<date>-<time>, with a number after it if that is there already, and return its path."""
+    name = os.path.join('runs', datetime.datetime.now().strftime('%Y%m%d-%H%M%S'))
+    for path in itertools.chain([name], (f'{name}-{number}' for number in itertools.count(2))):
+        with contextlib.suppress(FileExistsError):
+            os.makedirs(path)
+            return path

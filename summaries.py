@@ -51,10 +51,15 @@ def dead_share(output):
 
 
 class EventFile:
-    """The event file of a run, in its folder: scalars, pictures and settings on one axis of training steps."""
+    """The event file of a run, in its folder: scalars, pictures and settings on one axis of training steps.
 
-    def __init__(self, folder):
+    step: how many are done in a run that goes on; TensorBoard then drops what earlier files have of later ones.
+    """
+
+    def __init__(self, folder, step=0):
         self.writer = tf.summary.FileWriter(folder, flush_secs=10)  # so that a run can be looked at as it goes
+        if step:
+            self.writer.add_session_log(tf.SessionLog(status=tf.SessionLog.START), step + 1)
 
     def add_settings(self, settings):
         """Write the dict `settings` as text and as hyperparameters, and which curves belong into one chart."""
