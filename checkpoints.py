@@ -184,8 +184,8 @@ def read_progress(run_dir):
             name = file.read(100).strip()
         with open(os.path.join(folder, f'{name}.json'), encoding='utf-8') as file:
             progress = Progress(**json.load(file))
-        if progress.name != name:
-            raise ValueError(f'{name}.json is that of {progress.name}')
+        if progress.name != name or [*map(type, vars(progress).values())] != [*map(type, vars(Progress()).values())]:
+            raise ValueError(f'{name}.json is not its own')
     except (OSError, ValueError, TypeError) as error:
         raise ValueError(f'{run_dir} can not go on, its last checkpoint is broken: {error}') from error
     return progress

@@ -14,7 +14,7 @@ from console import new_file, printable
 from evaluation import (Predictions, accuracy_of_guessing, confusion_matrix, troubles, write_matrix, write_predictions)
 from report_page import Record, make_page
 from screen import HEADER, class_counts, closing_lines, epoch_line
-from summaries import EventFile
+from summaries import EventFile, tf
 
 METRICS = ('epoch', 'train_loss', 'train_accuracy', 'val_loss', 'val_accuracy', 'learning_rate', 'images_per_second',
            'seconds')
@@ -23,6 +23,7 @@ MISTAKES = 24                # shown at most
 MOST_CLASSES_MATRIX = 1000   # with more, a confusion matrix takes megabytes that nobody can look at
 SECONDS_BETWEEN_PICTURES = 2
 LINES_BETWEEN_HEADERS = 20
+NOTHING_TO_WRITE_ON = OSError, tf.errors.OpError  # what a full disk raises: it has no room for a report either
 
 
 class RunLog:
@@ -137,14 +138,17 @@ class RunLog:
     def __enter__(self):
         return self
 
-    def __exit__(self, *error):
+    def __exit__(self, kind=None, error=None, trace=None):
         try:
-            if self.predictions is not None:
+            if self.predictions is not None and not (kind and issubclass(kind, NOTHING_TO_WRITE_ON)):
                 self.finish()
         except Exception as failure:  # whatever it is: the run is complete without its report, and says what ended it
+            if not kind and isinstance(failure, NOTHING_TO_WRITE_ON):
+                raise
             print(f'error: the report of {self.run_dir} is not complete: {printable(str(failure))}', file=sys.stderr)
         finally:
-            self.events.close()
+            with contextlib.suppress(NOTHING_TO_WRITE_ON if kind else ()):  # the first error says it
+                self.events.close()
 
     def finish(self):
         """Write the files that show the run as a whole, and print how it ended."""
