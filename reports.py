@@ -143,8 +143,6 @@ class RunLog:
             if self.predictions is not None and not (kind and issubclass(kind, NOTHING_TO_WRITE_ON)):
                 self.finish()
         except Exception as failure:  # whatever it is: the run is complete without its report, and says what ended it
-            if not kind and isinstance(failure, NOTHING_TO_WRITE_ON):
-                raise
             print(f'error: the report of {self.run_dir} is not complete: {printable(str(failure))}', file=sys.stderr)
         finally:
             with contextlib.suppress(NOTHING_TO_WRITE_ON if kind else ()):  # the first error says it

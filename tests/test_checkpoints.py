@@ -1,6 +1,7 @@
 import itertools
 import json
 import os
+import resource
 
 import numpy as np
 import pytest
@@ -144,6 +145,20 @@ def test_values_that_are_not_finite_are_not_written(tmp_path):
         with pytest.raises(FloatingPointError, match='after step 5 of epoch 2'):
             checkpoints.save(session)
     assert os.listdir(tmp_path / 'nan' / 'checkpoints') == []
+
+
+def test_on_a_full_disk_nothing_half_written_stays(tmp_path):
+    """Files can not grow beyond 10 bytes: less than a checkpoint."""
+    run = train(tmp_path)
+    folder = next(run)
+    before, limits = sorted(os.listdir(folder)), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, limits[1]))
+    try:
+        with pytest.raises(tf.errors.OpError, match='File too large'):
+            next(run)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert sorted(os.listdir(folder)) == before and read(folder, 'last') == {'trained': 2, 'slot': 20}
 
 
 @pytest.mark.parametrize('content', ['', '[]', '{"epochs": 3}', '{"epochs": "5"}', 'x', '{"epochs": 5, "steps": -1}'])

@@ -15,7 +15,8 @@ from runs import LOCK, RunFolder
 HOLDER = '''
 import sys; sys.path.insert(0, sys.argv[1])
 from filelock import FileLock
-FileLock(sys.argv[2]).acquire()
+lock = FileLock(sys.argv[2])
+lock.acquire()
 print('held', flush=True); sys.stdin.read()
 '''
 
