@@ -27,18 +27,19 @@ class AlexNet:
     num_classes: number of outputs of fc8.
     skip_layer: names of layers that `load_initial_weights` leaves at their random initial values.
     weights_path: weight file; 'DEFAULT' is bvlc_alexnet.npy in the current folder.
+    dropout_seed: int64 [2] tensor from which alone follows what is dropped; None: TensorFlow draws on and on.
 
     outputs: {name: tensor} of conv1 norm1 pool1 conv2 norm2 pool2 conv3 conv4 conv5 pool5 fc6 fc7 fc8, after ReLU
     and before dropout. Any of them can be fetched, or fed in place of being computed. fc8, the logits, float32
     [n, num_classes], is an attribute too. variables: {layer: (weights, biases)}.
     """
 
-    def __init__(self, x, keep_prob, num_classes, skip_layer, weights_path='DEFAULT'):
+    def __init__(self, x, keep_prob, num_classes, skip_layer, weights_path='DEFAULT', *, dropout_seed=None):
         unknown = sorted(set(skip_layer) - set(LAYERS))
         if unknown:
             raise ValueError(f'no layer is called {", ".join(unknown)}; the layers are {" ".join(LAYERS)}')
         self.x, self.keep_prob, self.num_classes = x, keep_prob, num_classes
-        self.skip_layer = tuple(skip_layer)
+        self.skip_layer, self.dropout_seed = tuple(skip_layer), dropout_seed
         self.weights_path = 'bvlc_alexnet.npy' if weights_path == 'DEFAULT' else weights_path
         self.outputs, self.variables = {}, {}
         self.create()
@@ -53,9 +54,9 @@ class AlexNet:
         x = self.conv('conv4', x, size=3, filters=384, groups=2)
         x = self.conv('conv5', x, size=3, filters=256, groups=2)
         x = self.max_pool('pool5', x)
-        x = self.dropout(self.fully_connected('fc6', tf.reshape(x, [-1, 6 * 6 * 256]), 4096, stddev=0.005, bias=0.1))
-        x = self.dropout(self.fully_connected('fc7', x, 4096, stddev=0.005, bias=0.1))
-        self.fc8 = self.fully_connected('fc8', x, self.num_classes, stddev=0.01, relu=False)
+        x = self.fully_connected('fc6', tf.reshape(x, [-1, 6 * 6 * 256]), 4096, stddev=0.005, bias=0.1)
+        x = self.fully_connected('fc7', self.dropout('fc6', x), 4096, stddev=0.005, bias=0.1)
+        self.fc8 = self.fully_connected('fc8', self.dropout('fc7', x), self.num_classes, stddev=0.01, relu=False)
 
     def conv(self, name, x, size, filters, stride=1, padding='SAME', groups=1):
         """Convolution, in groups of input and output channels, and ReLU.
@@ -97,9 +98,12 @@ class AlexNet:
         """Largest of 3x3, every 2; sizes fit, so that Caffe's rounding up plays no part."""
         return self.keep(name, tf.nn.max_pool(x, 3, 2, 'VALID'))
 
-    def dropout(self, x):
-        """Dropout that scales what it keeps by 1 / keep_prob, as Caffe's does."""
-        return tf.nn.dropout(x, rate=1 - self.keep_prob)
+    def dropout(self, layer, x):
+        """Dropout after a layer, which scales what it keeps by 1 / keep_prob, as Caffe's does."""
+        if self.dropout_seed is None:
+            return tf.nn.dropout(x, rate=1 - self.keep_prob)
+        seed = tf.random.experimental.stateless_fold_in(self.dropout_seed, LAYERS.index(layer))
+        return tf.nn.experimental.stateless_dropout(x, rate=1 - self.keep_prob, seed=seed)
 
     def make_variables(self, layer, shape, stddev, bias=0.0):
         """Return new weights, drawn evenly with this standard deviation, and biases, all `bias`.

@@ -9,6 +9,7 @@ import shlex
 import signal
 import sys
 import tempfile
+import threading
 import typing
 
 from tqdm import tqdm
@@ -89,13 +90,15 @@ def command_line(script, settings):
     words = ['python', script]
     for field in dataclasses.fields(settings):
         value = getattr(settings, field.name)
-        if value == field.default:
-            continue
-        if isinstance(value, bool):
-            words.append(f'--{field.name}' if value else f'--no-{field.name}')
-        else:
-            words += [f'--{field.name}', *(value if isinstance(value, tuple) else [spelled(value)])]
+        words += flag_words(field.name, value) if value != field.default else []
     return shlex.join(words)
+
+
+def flag_words(name, value):
+    """Return the words of a command line that parse_settings reads as this value of a setting."""
+    if isinstance(value, bool):
+        return [f'--{name}' if value else f'--no-{name}']
+    return [f'--{name}', *(value if isinstance(value, (tuple, list)) else [spelled(value)])]
 
 
 def printable(text, limit=1000):
@@ -130,8 +133,34 @@ def new_file(path, mode='w', replace=False, **options):
             os.remove(part)
 
 
-class Terminated(BaseException):
-    """SIGTERM came: `kill`, `timeout`, a cluster that wants the machine back. As Ctrl-C, it ends all `with` blocks."""
+class Stopped(KeyboardInterrupt):
+    """A signal, of this number, ended what the command did; the text says how to go on."""
+
+    def __init__(self, number, text):
+        super().__init__(text)
+        self.number = number
+
+
+@contextlib.contextmanager
+def hold_signals():
+    """Hold back the first Ctrl-C or SIGTERM; the second ends the process at once.
+
+    Yields the list to which the first one's number is added: the block ends in its own time.
+    """
+    caught, numbers = [], (signal.SIGINT, signal.SIGTERM)
+
+    def catch(number, frame):
+        caught.append(number)
+        for each in numbers:
+            signal.signal(each, signal.SIG_DFL)  # the system's way: it asks nobody, and waits for no step to end
+    if threading.current_thread() is not threading.main_thread():  # where signals do not arrive
+        numbers = ()
+    before = {number: signal.signal(number, catch) for number in numbers}
+    try:
+        yield caught
+    finally:
+        for number in numbers:
+            signal.signal(number, before[number])
 
 
 def run_command(main, arguments=None):
@@ -141,7 +170,7 @@ def run_command(main, arguments=None):
     141, without a line, if whoever read the output has ended, as `| head` does: what the shell says of SIGPIPE.
     """
     def terminate(number, frame):
-        raise Terminated
+        raise Stopped(number, 'terminated')
     before = signal.signal(signal.SIGTERM, terminate)
     sys.stdout.reconfigure(errors='backslashreplace')  # for screens that lack a letter of a class name
     try:
@@ -153,12 +182,9 @@ def run_command(main, arguments=None):
         named = isinstance(error, OSError) and error.filename is not None
         print(f'error: {f"{error.filename}: {error.strerror}" if named else error}', file=sys.stderr)
         status = 2
-    except KeyboardInterrupt:
-        print('interrupted', file=sys.stderr)
-        status = 130
-    except Terminated:
-        print('terminated', file=sys.stderr)
-        status = 143
+    except KeyboardInterrupt as stop:
+        print(str(stop) or 'interrupted', file=sys.stderr)
+        status = 128 + getattr(stop, 'number', signal.SIGINT)
     finally:
         signal.signal(signal.SIGTERM, before)
     leave(status)

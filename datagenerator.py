@@ -40,9 +40,12 @@ class ImageDataGenerator:
         """Begin the next pass over the list."""
         self.start_epoch(self.epoch + 1)
 
-    def start_epoch(self, epoch):
-        """Begin the pass with this number, 0 being the first; its order and flips are the same whenever it is run."""
-        self.epoch, self.pointer = epoch, 0
+    def start_epoch(self, epoch, pointer=0):
+        """Begin the pass with this number, 0 being the first, after its first `pointer` images.
+
+        Its order and flips are the same whenever it is run.
+        """
+        self.epoch, self.pointer = epoch, pointer
         self.order = np.arange(self.data_size)
         random = np.random.default_rng([self.seed, epoch])
         self.flipped = random.random(self.data_size) < (0.5 if self.horizontal_flip else 0)

@@ -25,17 +25,15 @@ class FeatureStore:
     one process at a time has the folder open, others wait until it ends.
     """
 
+    PATIENCE = 600  # seconds in which a process that others wait for stores something, or hangs
+
     def __init__(self, folder, width):
         os.makedirs(folder, exist_ok=True)
         self.folder, self.width = folder, width
         self.lock = FileLock(os.path.join(folder, 'lock'))
 
     def __enter__(self):
-        try:
-            self.lock.acquire(timeout=1)
-        except Timeout:
-            print(f'{self.folder} is in use by another process: waiting for it to end', file=sys.stderr)
-            self.lock.acquire()
+        self.wait()
         self.features, self.keys = (open(os.path.join(self.folder, name), 'a+b') for name in ('features', 'keys'))
         self.count = min(self.keys.tell() // KEY_BYTES, self.features.tell() // (4 * self.width))
         self.features.truncate(self.count * 4 * self.width)
@@ -45,6 +43,22 @@ class FeatureStore:
         self.rows = {content[row * KEY_BYTES:(row + 1) * KEY_BYTES]: row for row in range(self.count)}
         self.pending = []
         return self
+
+    def wait(self):
+        """Wait for the process that has the folder open, as long as it stores rows; then raise ValueError."""
+        size, seconds = -1, 1
+        while True:
+            try:
+                self.lock.acquire(timeout=seconds)
+                return
+            except Timeout:
+                before, size = size, os.path.getsize(os.path.join(self.folder, 'features'))
+            if size == before:
+                raise ValueError(f'{self.folder} is in use by another process, which has stored nothing for {seconds} s: '
+                                 'end it, or set cache_dir to another folder')
+            if seconds == 1:
+                print(f'{self.folder} is in use by another process: waiting for it to end', file=sys.stderr)
+            seconds = self.PATIENCE
 
     def __exit__(self, kind, error, trace):
         with self.lock, self.keys, self.features:  # closed and released in this order's reverse, whatever happens

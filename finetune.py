@@ -1,23 +1,22 @@
 """Fine-tune AlexNet on your own images: edit the settings below, then run `python finetune.py`."""
 
-import contextlib
 import dataclasses
 import os
 import sys
-import time
 from typing import Literal
-
-import numpy as np
 
 from alexnet import LAYERS, open_session
 from bottlenecks import prepare_batches, scale_size
+from checkpoints import Checkpoints
 from checks import read_lists
-from console import command_line, parse_settings, progress_bar, quiet_startup, run_command, setting
+from console import command_line, quiet_startup, run_command, setting
 from images import IMAGENET_MEAN
 from optimization import build_network
-from reports import RunLog
-from runs import Checkpoints, check_run_dir, make_run_folder
+from reports import RunLog, best_row
+from resume import COUNTS, check_unchanged, parse_run_settings, read_earlier
+from runs import RunFolder
 from screen import class_table, layer_table
+from training import Training
 from weights import find_weights
 
 with quiet_startup():
@@ -71,6 +70,7 @@ class Settings:
 
     # What is written
     run_dir: str | None = setting(None, 'folder for all that a run writes; None: a new runs/<date>-<time>')
+    resume: str | None = setting(None, 'folder of a run to go on with, as run_dir is too: its settings hold, flags change them')
     display_step: int = setting(20, 'steps between histograms in TensorBoard, 1 or more; later in a long run rarer')
 
 
@@ -81,37 +81,45 @@ NO_WEIGHTS = ('WARNING: no pretrained weights: every layer starts from random va
 def finetune(settings):
     """Do everything that the settings ask for; return (best validation accuracy, its epoch, the run folder).
 
-    Raises ValueError for settings or files that do not work, FloatingPointError for a loss that is not finite.
+    Where run_dir is that of a run, or resume names one, it goes on. Raises ValueError for settings or files that do not
+    work, FloatingPointError for a loss that is not finite.
     """
     check_settings(settings)
-    check_run_dir(settings.run_dir)
-    data = read_lists(settings)
-    weights_path = find_weights(settings.weights_path, os.path.dirname(os.path.abspath(__file__)))
-    trained, skipped = choose_layers(settings, weights_path)
-    warning = NO_WEIGHTS if weights_path is None and settings.weights_path == 'auto' else None
-    if warning:
-        print(warning, file=sys.stderr)
-    with tf.Graph().as_default() as graph:
-        tf.set_random_seed(settings.seed)
-        network = build_network(settings, data, trained, skipped, weights_path)
-        variables = network.model.variables
-        frozen = [variable for layer in LAYERS if layer not in trained for variable in variables[layer]]
-        checkpoints = Checkpoints(frozen, [variable for layer in trained for variable in variables[layer]])
-        graph.finalize()
-        with open_session(settings.precision, settings.num_threads) as session:
-            initialize(session, graph, network.model)
-            layers = layer_table(network.model, trained, set(LAYERS) - set(skipped))
-            print('\n'.join(class_table(data) + layers))
-            data, generators, sources = prepare_batches(settings, session, network.model, data, trained)
-            effective = effective_settings(settings, data, weights_path, trained, skipped)
-            run_dir = make_run_folder(settings.run_dir, effective, data.class_names)
-            checkpoints.begin(session, run_dir)
-            with RunLog(run_dir, effective, command_line('finetune.py', settings), data, generators, layers) as log:
-                log.begin(lambda: session.run(network.model.variables['conv1'][0]))
-                best_accuracy, best_epoch = train(settings, session, network, sources, log, checkpoints)
-    if warning:
-        print(warning, file=sys.stderr)
-    return best_accuracy, best_epoch, run_dir
+    with RunFolder(settings.resume or settings.run_dir, must_exist=bool(settings.resume)) as folder:
+        data = read_lists(settings)
+        weights_path = choose_weights(settings, folder.settings)
+        trained, skipped = choose_layers(settings, weights_path)
+        earlier = read_earlier(folder, effective_settings(settings, data, weights_path, trained, skipped), data.class_names)
+        warning = NO_WEIGHTS if weights_path is None and settings.weights_path == 'auto' else None
+        if warning:
+            print(warning, file=sys.stderr)
+        with tf.Graph().as_default() as graph:
+            tf.set_random_seed(settings.seed)
+            network = build_network(settings, data, trained, skipped, weights_path)
+            variables = network.model.variables
+            frozen = [variable for layer in LAYERS if layer not in trained for variable in variables[layer]]
+            checkpoints = Checkpoints(frozen, [variable for layer in trained for variable in variables[layer]])
+            graph.finalize()
+            with open_session(settings.precision, settings.num_threads) as session:
+                if earlier.progress:
+                    checkpoints.restore(session, folder.path, earlier.progress, best_row(earlier.rows))
+                else:
+                    initialize(session, graph, network.model)
+                layers = layer_table(network.model, trained, set(LAYERS) - set(skipped))
+                print('\n'.join(class_table(data) + layers))
+                data, generators, sources = prepare_batches(settings, session, network.model, data, trained)
+                effective = effective_settings(settings, data, weights_path, trained, skipped)
+                check_unchanged(folder, effective, COUNTS)
+                folder.write(effective, data.class_names)
+                checkpoints.begin(session, folder.path, earlier.progress)
+                step = session.run(tf.train.get_global_step(graph))
+                with RunLog(folder.path, effective, command_line('finetune.py', settings), data, generators, layers,
+                            earlier.rows, step) as log:
+                    log.begin(lambda: session.run(variables['conv1'][0]))
+                    Training(settings, session, network, sources, log, checkpoints).run()
+        if warning:
+            print(warning, file=sys.stderr)
+    return log.best['val_accuracy'], log.best['epoch'], folder.path
 
 
 def check_settings(settings):
@@ -148,6 +156,14 @@ def choose_layers(settings, weights_path):
     return trained, tuple(layer for layer in trained if layer in skipped)  # each once: named twice, it would step twice
 
 
+def choose_weights(settings, stored):
+    """Return the path of the weight file, or None for no file; that of a run that goes on is in its settings `stored`."""
+    if not stored:
+        return find_weights(settings.weights_path, os.path.dirname(os.path.abspath(__file__)))
+    path = stored['weights_path'] if settings.weights_path == 'auto' else settings.weights_path
+    return None if path == 'none' else path
+
+
 def initialize(session, graph, model):
     """Give every variable its first value: the weight file's, or for skipped layers and optimizer slots a fresh one."""
     loaded = {variable.name for layer in LAYERS if layer not in model.skip_layer
@@ -158,81 +174,17 @@ def initialize(session, graph, model):
 
 
 def effective_settings(settings, data, weights_path, trained, skipped):
-    """Return the settings as a dict, with the classes, weight file and layers that were chosen."""
-    return {**dataclasses.asdict(settings), 'num_classes': len(data.class_names), 'weights_path': weights_path or 'none',
-            'train_layers': trained, 'skip_layers': skipped, 'image_mean': IMAGENET_MEAN.tolist(),
-            'scale_size': scale_size(settings)}
-
-
-def train(settings, session, network, sources, log, checkpoints):
-    """Train and validate epoch after epoch, with log and checkpoints; return (best accuracy, its epoch).
-
-    The best epoch is that of the highest validation accuracy; of two alike, that with the lower validation loss.
-    """
-    (_, train_data), (_, val_data) = sources
-    best, best_epoch, step = (-1.0, 0.0), 0, 0
-    with contextlib.ExitStack() as at_the_end:
-        at_the_end.callback(checkpoints.save_best, session)  # also if a loss is not finite, or after Ctrl-C
-        for epoch in range(1, settings.num_epochs + 1):
-            start, learning_rate = time.monotonic(), session.run(network.learning_rate)
-            train_data.start_epoch(epoch - 1)
-            train_loss, train_accuracy, _ = run_pass(session, network, sources[0], settings, step, f'epoch {epoch}', log)
-            seconds = time.monotonic() - start
-            step += -(-train_data.data_size // settings.batch_size)
-            val_data.start_epoch(0)
-            val_loss, val_accuracy, predictions = run_pass(session, network, sources[1], settings, step, 'validation')
-            metrics = {'epoch': epoch, 'train_loss': train_loss, 'train_accuracy': train_accuracy,
-                       'val_loss': val_loss, 'val_accuracy': val_accuracy, 'learning_rate': float(learning_rate),
-                       'images_per_second': train_data.data_size / seconds, 'seconds': time.monotonic() - start}
-            is_best = (val_accuracy, -val_loss) > best
-            if is_best:
-                best, best_epoch = (val_accuracy, -val_loss), epoch
-            is_final = epoch == settings.num_epochs or epoch - best_epoch == settings.patience
-            checkpoints.save(session, epoch, is_best, is_final)
-            log.write_epoch(step, metrics, predictions, is_best, is_final)
-            if is_final:
-                break
-    if epoch < settings.num_epochs:
-        print(f'stopped: {settings.patience} epochs without a better one')
-    return best[0], best_epoch
-
-
-def run_pass(session, network, source, settings, step, title, log=None):
-    """Run one pass over a source, (tensor to feed, batches for it); return mean loss, accuracy and predictions.
-
-    `step` training steps came before. With a log it is training: each batch is followed by a training step, under
-    dropout, and sometimes by histograms. The loss is the cross-entropy alone, without smoothing or class weights:
-    training, validation and other runs compare. Predictions are arrays of the class and its probability, int32 [n] and
-    float32 [n]; none in training. Raises FloatingPointError as soon as the loss is not finite.
-    """
-    (inputs, data), loss_sum, correct, predictions = source, 0.0, 0, []
-    batch_size = settings.batch_size if log else max(settings.batch_size, data.VALIDATION_BATCH)
-    fetches = {'loss_sum': network.loss_sum, 'correct': network.correct,
-               **({'train_op': network.train_op} if log else {'predictions': network.predictions})}
-    with progress_bar(title)(None, data.data_size) as bar:
-        for values, labels in data.batches(batch_size):
-            feed = {inputs: values, network.labels: labels}
-            if log:
-                step += 1
-                feed[network.keep_prob] = 1 - settings.dropout_rate
-            show = log and log.wants_summaries(step)
-            results = session.run({**fetches, 'summaries': network.summaries} if show else fetches, feed)
-            if not np.isfinite(results['loss_sum']):
-                raise FloatingPointError(f'the loss is {results["loss_sum"]} at step {step} ({title}), learning_rate '
-                                         f'{settings.learning_rate}: try a learning_rate of a tenth')
-            if show:
-                log.write_step(step, results['loss_sum'] / len(labels), results['summaries'])
-            loss_sum, correct = loss_sum + float(results['loss_sum']), correct + int(results['correct'])
-            if not log:
-                predictions.append(results['predictions'])
-            bar.update(len(labels))
-    return loss_sum / data.data_size, correct / data.data_size, [np.concatenate(parts) for parts in zip(*predictions)]
+    """Return the settings as a dict, with the classes, weight file and layers that were chosen, and counts of images."""
+    return {**dataclasses.asdict(settings), 'resume': None, 'num_classes': len(data.class_names),
+            'weights_path': weights_path or 'none', 'train_layers': trained, 'skip_layers': skipped,
+            'image_mean': IMAGENET_MEAN.tolist(), 'scale_size': scale_size(settings),
+            'train_images': len(data.train.paths), 'val_images': len(data.val.paths)}
 
 
 def main(arguments):
     """Run the command line; returns the exit status."""
     try:
-        accuracy, epoch, run_dir = finetune(parse_settings(Settings, arguments))
+        accuracy, epoch, run_dir = finetune(parse_run_settings(Settings, arguments))
     except FloatingPointError as error:
         print(f'error: {error}', file=sys.stderr)
         return 3

@@ -10,8 +10,8 @@ import numpy as np
 from alexnet import IMAGE_SIZE, LAYERS, AlexNet, tf
 from console import printable
 from lists import read_class_names
-from runs import FORMAT
 
+FORMAT = 1  # of the run folder; a change that this file would misunderstand takes the next number
 SMALL_FILE = 1 << 20  # bytes; the files that describe a run have a few thousand
 LARGEST_SCALE = 1024  # pixels
 
@@ -106,7 +106,7 @@ def find_checkpoint(folder, wanted):
         check_small_file(path)
         with open(path, encoding='utf-8') as file:
             name = file.read().strip()
-        if not re.fullmatch(f'{wanted}-[0-9]{{1,9}}', name):
+        if not re.fullmatch(f'{wanted}-[0-9]{{1,9}}(-[0-9]{{1,9}})?', name):
             raise ValueError(f'the file checkpoints/{wanted} says {printable(name, 99)!r}')
         return name
     names = sorted(name[:-len('.index')] for name in os.listdir(os.path.join(folder, 'checkpoints'))

@@ -31,13 +31,14 @@ def build_network(settings, data, trained, skipped, weights_path):
     images = tf.placeholder(tf.float32, [None, IMAGE_SIZE, IMAGE_SIZE, 3], 'images')
     labels = tf.placeholder(tf.float32, [None, len(data.class_names)], 'labels')
     keep_prob = tf.placeholder_with_default(1.0, [], 'keep_prob')
-    model = AlexNet(images, keep_prob, len(data.class_names), skipped, weights_path)
+    step = tf.train.get_or_create_global_step()
+    model = AlexNet(images, keep_prob, len(data.class_names), skipped, weights_path,
+                    dropout_seed=tf.stack([tf.constant(settings.seed, tf.int64), step]))
     losses = tf.nn.softmax_cross_entropy_with_logits_v2(labels, model.fc8)
     classes = tf.argmax(model.fc8, 1, output_type=tf.int32)
     correct = tf.equal(classes, tf.argmax(labels, 1, output_type=tf.int32))
     num_steps = settings.num_epochs * -(-len(data.train.paths) // settings.batch_size)
-    learning_rate = learning_rate_at(tf.train.get_or_create_global_step(), num_steps, settings.learning_rate,
-                                     settings.lr_schedule)
+    learning_rate = learning_rate_at(step, num_steps, settings.learning_rate, settings.lr_schedule)
     balanced = settings.class_weights == 'balanced'
     weights = balanced_weights(data.train.labels, len(data.class_names)) if balanced else 1.0
     fresh = [variable for layer in skipped for variable in model.variables[layer]]

@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import itertools
 import os
 import sys
 import time
@@ -13,7 +14,7 @@ from console import new_file, printable
 from evaluation import (Predictions, accuracy_of_guessing, confusion_matrix, troubles, write_matrix, write_predictions)
 from report_page import Record, make_page
 from screen import HEADER, class_counts, closing_lines, epoch_line
-from summaries import EventFile
+from summaries import EventFile, tf
 
 METRICS = ('epoch', 'train_loss', 'train_accuracy', 'val_loss', 'val_accuracy', 'learning_rate', 'images_per_second',
            'seconds')
@@ -22,35 +23,45 @@ MISTAKES = 24                # shown at most
 MOST_CLASSES_MATRIX = 1000   # with more, a confusion matrix takes megabytes that nobody can look at
 SECONDS_BETWEEN_PICTURES = 2
 LINES_BETWEEN_HEADERS = 20
+NOTHING_TO_WRITE_ON = OSError, tf.errors.OpError  # what a full disk raises: it has no room for a report either
 
 
 class RunLog:
     """What a run shows: lines on the screen; metrics.csv and an event file as it goes; the report when it ends.
 
     It ends with the `with` block, by an error or Ctrl-C too. settings: the dict of those in force. generators: the
-    ImageDataGenerators of training and validation, of which it shows images. layers: lines of the layer table.
+    ImageDataGenerators of training and validation, of which it shows images. layers: lines of the layer table. Of a run
+    that goes on, rows: those of metrics.csv, and step: training steps done.
     """
 
-    def __init__(self, run_dir, settings, command, data, generators, layers):
+    def __init__(self, run_dir, settings, command, data, generators, layers, rows=(), step=0):
         self.run_dir, self.settings, self.command, self.data, self.layers = run_dir, settings, command, data, layers
         self.train_images, self.val_images = generators
-        self.rows, self.best, self.predictions, self.troubles, self.pictures = [], None, None, {}, {}
-        self.step, self.next_summaries = 0, settings['display_step']
+        self.rows, self.best, self.predictions, self.troubles, self.pictures = list(rows), best_row(rows), None, {}, {}
+        self.step, self.next_summaries, self.lines = step, 0, 0
+        while self.next_summaries <= step:  # what is computed beside a step can change its last bits
+            self.wants_summaries(self.next_summaries)
         self.next_picture, self.picture_time = 1, -np.inf
-        self.csv_path = os.path.join(run_dir, 'metrics.csv')
-        self.append_row(METRICS)
-        self.events = EventFile(run_dir)
+        self.write_rows()
+        self.events = EventFile(run_dir, step)
         self.events.add_settings(settings)
 
-    def append_row(self, values):
-        with open(self.csv_path, 'a', newline='', encoding='utf-8') as file:
-            csv.writer(file).writerow(values)
+    def write_rows(self):
+        """Write metrics.csv anew: killed at any moment, it is whole."""
+        with self.file('metrics.csv') as file:
+            writer = csv.DictWriter(file, METRICS)
+            writer.writeheader()
+            writer.writerows(self.rows)
 
     def add_picture(self, step, name, picture):
         """Write a picture to the event file and keep it for the report."""
         content = pictures.encode_jpeg(picture)
         self.pictures[name] = content
         self.events.add_picture(step, name, content, picture.shape)
+
+    def show_best(self, classes, probabilities):
+        """Take what the best epoch of a run that goes on predicts."""
+        self.predictions = Predictions(self.data.val.labels, classes, probabilities)
 
     def begin(self, fetch_filters):
         """Show the first batch as the network sees it, and conv1's filters.
@@ -60,10 +71,10 @@ class RunLog:
         images, self.fetch_filters = self.train_images, fetch_filters
         images.start_epoch(0)
         indices = images.next_indices(min(FIRST_BATCH, self.settings['batch_size']))
-        self.add_picture(0, 'first_batch', pictures.sheet(
+        self.add_picture(self.step, 'first_batch', pictures.sheet(
             [pictures.labelled(pictures.visible(image, images.mean), self.data.class_names[images.labels[index]])
              for index, image in zip(indices, images.pool.map(images.load, indices))], columns=4))
-        self.add_picture(0, 'conv1_filters', pictures.filters(fetch_filters()))
+        self.add_picture(self.step, 'conv1_filters', pictures.filters(fetch_filters()))
 
     def wants_summaries(self, step):
         """Say whether the state of the layers is to be written at this step, and count on it.
@@ -88,7 +99,7 @@ class RunLog:
         """
         self.step = step
         self.rows.append(metrics)
-        self.append_row([metrics[name] for name in METRICS])
+        self.write_rows()
         self.events.add_scalars(step, {f'{part}/{name}': metrics[f'{part}_{name}']
                                        for part in ('train', 'val') for name in ('loss', 'accuracy')})
         self.events.add_scalars(step, {f'train/{name}': metrics[name]
@@ -114,8 +125,9 @@ class RunLog:
     def print_epoch(self, metrics):
         """Print the line of an epoch, and the header where it is far above."""
         epoch, num_epochs = metrics['epoch'], self.settings['num_epochs']
-        if epoch % LINES_BETWEEN_HEADERS == 1:
+        if self.lines % LINES_BETWEEN_HEADERS == 0:
             print(HEADER)
+        self.lines += 1
         seconds_left = (num_epochs - epoch) * sum(row['seconds'] for row in self.rows) / len(self.rows)
         print(epoch_line(metrics, num_epochs, seconds_left), flush=True)
 
@@ -130,14 +142,16 @@ class RunLog:
     def __enter__(self):
         return self
 
-    def __exit__(self, *error):
+    def __exit__(self, kind=None, error=None, trace=None):
+        disk_fails = kind and issubclass(kind, NOTHING_TO_WRITE_ON) and not issubclass(kind, BrokenPipeError)
         try:
-            if self.rows:
+            if self.predictions is not None and not disk_fails:
                 self.finish()
         except Exception as failure:  # whatever it is: the run is complete without its report, and says what ended it
             print(f'error: the report of {self.run_dir} is not complete: {printable(str(failure))}', file=sys.stderr)
         finally:
-            self.events.close()
+            with contextlib.suppress(NOTHING_TO_WRITE_ON if kind else ()):  # the first error says it
+                self.events.close()
 
     def finish(self):
         """Write the files that show the run as a whole, and print how it ended."""
@@ -197,3 +211,27 @@ class RunLog:
         """Open a file of the run folder for writing; it has its name only once it is whole."""
         text = {} if 'b' in mode else {'newline': '', 'encoding': 'utf-8', 'errors': 'surrogateescape'}
         return new_file(os.path.join(self.run_dir, name), mode, replace=True, **text)
+
+
+def read_rows(run_dir, count):
+    """Return the rows of the first `count` epochs of a run's metrics.csv, dicts with the keys METRICS.
+
+    Raises ValueError if they are not there.
+    """
+    path = os.path.join(run_dir, 'metrics.csv')
+    if not count:
+        return []
+    with open(path, newline='', encoding='utf-8') as file:
+        lines = list(itertools.islice(csv.DictReader(file), count))
+    try:
+        rows = [{name: int(line[name]) if name == 'epoch' else float(line[name]) for name in METRICS} for line in lines]
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f'{path} is broken: {error}') from error
+    if [row['epoch'] for row in rows] != list(range(1, count + 1)):
+        raise ValueError(f'{path} is broken: it lacks epochs of the {count} that the last checkpoint has')
+    return rows
+
+
+def best_row(rows):
+    """Return the row of the best epoch: the highest validation accuracy, then the lowest validation loss; or None."""
+    return max(rows, key=lambda row: (row['val_accuracy'], -row['val_loss']), default=None)

@@ -1,6 +1,8 @@
 """What TensorBoard shows: summaries of trained layers as graph operations, and the event file that a run writes."""
 
 import json
+import os
+import time
 
 from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.custom_scalar import summary as custom_scalars
@@ -52,10 +54,27 @@ def dead_share(output):
 
 
 class EventFile:
-    """The event file of a run, in its folder: scalars, pictures and settings on one axis of training steps."""
+    """The event file of a run, in its folder: scalars, pictures and settings on one axis of training steps.
 
-    def __init__(self, folder):
-        self.writer = tf.summary.FileWriter(folder, flush_secs=10)  # so that a run can be looked at as it goes
+    step: how many are done in a run that goes on; TensorBoard then drops what earlier files have of later ones.
+    """
+
+    FLUSH_SECONDS = 10  # so that a run can be looked at as it goes
+
+    def __init__(self, folder, step=0):
+        name = f'events.out.tfevents.{int(time.time()):010}.{os.getpid()}'  # TensorBoard reads them in this order
+        # TensorFlow's FileWriter writes in a thread, where a full disk ends in a traceback.
+        self.writer, self.flushed_at = tf.io.TFRecordWriter(os.path.join(folder, name)), time.monotonic()
+        self.write(file_version='brain.Event:2')
+        if step:
+            self.write(step=step + 1, session_log=tf.SessionLog(status=tf.SessionLog.START))
+
+    def write(self, **content):
+        """Write an event of now."""
+        self.writer.write(tf.Event(wall_time=time.time(), **content).SerializeToString())
+        if time.monotonic() - self.flushed_at > self.FLUSH_SECONDS:
+            self.writer.flush()
+            self.flushed_at = time.monotonic()
 
     def add_settings(self, settings):
         """Write the dict `settings` as text and as hyperparameters, and which curves belong into one chart."""
@@ -68,21 +87,21 @@ class EventFile:
                 hparams.hparams_config_pb([hparams.HParam(name) for name in values],
                                           [hparams.Metric(tag) for tag in COMPARED]),
                 custom_scalars.pb(overlaid_curves())):
-            self.writer.add_summary(summary.SerializeToString(), 0)
+            self.add_serialized(0, summary.SerializeToString())
 
     def add_scalars(self, step, values):
         """Write {tag: number}."""
-        self.writer.add_summary(tf.Summary(value=[tf.Summary.Value(tag=tag, simple_value=value)
-                                                  for tag, value in values.items()]), step)
+        self.write(step=step, summary=tf.Summary(value=[tf.Summary.Value(tag=tag, simple_value=value)
+                                                        for tag, value in values.items()]))
 
     def add_serialized(self, step, summary):
         """Write what a summary operation gave."""
-        self.writer.add_summary(summary, step)
+        self.write(step=step, summary=tf.Summary.FromString(summary))
 
     def add_picture(self, step, tag, encoded, shape):
         """Write a PNG or JPEG file's bytes of a picture of this shape, (height, width, ...)."""
         picture = tf.Summary.Image(height=shape[0], width=shape[1], colorspace=3, encoded_image_string=encoded)
-        self.writer.add_summary(tf.Summary(value=[tf.Summary.Value(tag=f'images/{tag}', image=picture)]), step)
+        self.write(step=step, summary=tf.Summary(value=[tf.Summary.Value(tag=f'images/{tag}', image=picture)]))
 
     def close(self):
         self.writer.close()

@@ -20,9 +20,11 @@ sys.path.insert(0, ROOT)
 import finetune  # noqa: E402
 from alexnet import open_session, tf  # noqa: E402
 from bottlenecks import feature_output, make_generators  # noqa: E402
+from checkpoints import Progress  # noqa: E402
 from lists import Data, ImageList  # noqa: E402
 from optimization import build_network  # noqa: E402
 from reports import METRICS, RunLog  # noqa: E402
+from training import means, run_pass  # noqa: E402
 
 ROUNDS, IMAGES, VAL_IMAGES, CLASSES = 24, 1088, 272, 17
 
@@ -55,16 +57,16 @@ def draw_list(folder, count):
     return ImageList('list.txt', [path] * count, np.arange(count, dtype=np.int32) % CLASSES, np.arange(count))
 
 
-def run_epoch(session, network, settings, sources, step, log, epoch):
-    """Run an epoch as finetune.train does, but for checkpoints; return (seconds, steps so far)."""
+def run_epoch(session, network, settings, sources, log, epoch):
+    """Run an epoch as Training does, but for checkpoints; return its seconds."""
     start = time.perf_counter()
-    loss, accuracy, _ = finetune.run_pass(session, network, sources[0], settings, step, 'training', log)
-    step += -(-sources[0][1].data_size // settings.batch_size)
-    val_loss, val_accuracy, predictions = finetune.run_pass(session, network, sources[1], settings, step, 'validation')
+    training, validation = Progress(epoch - 1), Progress()
+    run_pass(session, network, sources[0], settings, training, 'training', log=log)
+    predictions = run_pass(session, network, sources[1], settings, validation, 'validation')
     if isinstance(log, RunLog):
-        log.write_epoch(step, dict(zip(METRICS, [epoch, loss, accuracy, val_loss, val_accuracy, 0.001, 1.0, 1.0])),
-                        predictions, True, False)
-    return time.perf_counter() - start, step
+        metrics = {'epoch': epoch, **means('train', training, sources[0][1]), **means('val', validation, sources[1][1])}
+        log.write_epoch(epoch * training.steps, {**dict.fromkeys(METRICS, 1.0), **metrics}, predictions, True, False)
+    return time.perf_counter() - start
 
 
 def measure(trained):
@@ -81,12 +83,11 @@ def measure(trained):
             sources = [(inputs, RandomFeatures(inputs.shape.as_list()[1:], part.labels)) for part in data[:2]]
             log = RunLog(folder, finetune.effective_settings(settings, data, None, trained, trained), '', data,
                          make_generators(settings, data), [])
-            times, steps = {'with': [], 'without': []}, {'with': 0, 'without': 0}
+            times = {'with': [], 'without': []}
             log.begin(lambda: session.run(network.model.variables['conv1'][0]))
             for epoch in range(1, ROUNDS + 2):
                 for name, kind in (('with', log), ('without', Silent())):
-                    seconds, steps[name] = run_epoch(session, network, settings, sources, steps[name], kind, epoch)
-                    times[name].append(seconds)
+                    times[name].append(run_epoch(session, network, settings, sources, kind, epoch))
             start = time.perf_counter()
             log.__exit__()
             end = time.perf_counter() - start

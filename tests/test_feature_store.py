@@ -89,3 +89,19 @@ def test_no_room_is_said_before_anything_is_computed(tmp_path, monkeypatch):
         features.check_room(1, share=1)
         monkeypatch.setattr(shutil, 'disk_usage', lambda folder: SimpleNamespace(free=0))
         features.check_room(0, share=1)  # a full cache needs no room
+
+
+def test_a_process_that_hangs_is_not_waited_for_for_ever(tmp_path, monkeypatch):
+    monkeypatch.setattr(FeatureStore, 'PATIENCE', 0.2)
+    with FeatureStore(str(tmp_path), 300):
+        with pytest.raises(ValueError, match='has stored nothing for 0.2 s: end it'), FeatureStore(str(tmp_path), 300):
+            pass
+
+
+def test_a_process_that_stores_is_waited_for(tmp_path, keys, monkeypatch):
+    monkeypatch.setattr('feature_store.ROWS_A_COMMIT', 1)
+    monkeypatch.setattr(FeatureStore, 'PATIENCE', 0.5)
+    child = in_child(fill, str(tmp_path), keys[:30], 0.1)
+    time.sleep(0.3)
+    assert_whole(str(tmp_path), keys[:30])  # 3 seconds later: six times as long as a process that hangs is given
+    os.waitpid(child, 0)

@@ -1,0 +1,61 @@
+"""Going on with a run: which of its settings hold and which may change, how far it is, and what it gave so far."""
+
+import dataclasses
+import os
+from typing import NamedTuple
+
+from checkpoints import Progress, read_progress
+from console import flag_words, parse_settings, spelled
+from finished_run import read_settings
+from lists import read_class_names
+from reports import read_rows
+from runs import is_run
+
+# What a run that goes on keeps; with others, it would be another run.
+FIXED = ('num_classes', 'weights_path', 'train_layers', 'skip_layers', 'optimizer', 'batch_size', 'seed', 'random_crop',
+         'precision')
+COUNTS = ('train_images', 'val_images')
+
+
+class Earlier(NamedTuple):
+    """What a run gave so far: its Progress, None at the start, and the rows of metrics.csv up to it."""
+
+    progress: Progress | None
+    rows: list
+
+
+def parse_run_settings(settings_class, arguments):
+    """Return what flags mean, as parse_settings does; where --resume or --run_dir names a run, they change its settings."""
+    settings = parse_settings(settings_class, arguments)
+    run_dir = settings.resume or settings.run_dir
+    if run_dir and is_run(run_dir):
+        stored = read_settings(os.path.join(run_dir, 'settings.json'))
+        words = [word for field in dataclasses.fields(settings_class) if field.name in stored
+                 for word in flag_words(field.name, stored[field.name])]
+        settings = dataclasses.replace(parse_settings(settings_class, words + arguments), resume=None, run_dir=run_dir)
+    return settings
+
+
+def read_earlier(folder, effective, class_names):
+    """Return what the run in a RunFolder gave so far; of a new one, nothing.
+
+    effective: the settings, as settings.json has them. Raises ValueError if these, or the class names, make it another run.
+    """
+    if not folder.settings:
+        return Earlier(None, [])
+    check_unchanged(folder, effective, FIXED)
+    labels_file = os.path.join(folder.path, 'labels.txt')
+    if os.path.exists(labels_file) and read_class_names(labels_file) != class_names:
+        raise ValueError(f'the run in {folder.path} can not go on: the classes are not those of its labels.txt')
+    progress = read_progress(folder.path)
+    return Earlier(progress, read_rows(folder.path, progress.epochs) if progress else [])
+
+
+def check_unchanged(folder, effective, names):
+    """Raise ValueError with every one of these settings that differs from those of the run in a RunFolder."""
+    def as_text(value):
+        return spelled(sorted(value) if isinstance(value, (tuple, list)) else value)
+    changed = [f'{name} was {as_text(folder.settings.get(name))}, not {as_text(effective[name])}' for name in names
+               if folder.settings and as_text(effective[name]) != as_text(folder.settings.get(name))]
+    if changed:
+        raise ValueError(f'the run in {folder.path} can not go on: {"; ".join(changed)}. Name another run_dir to begin anew')
