@@ -21,9 +21,9 @@ LOCK = '.lock'
 class RunFolder:
     """The folder `path` of a run that is to go on or to begin; None: a new runs/<date>-<time>.
 
-    settings: the dict of a run that goes on; None for a new one. must_exist: it has to go on. Use it as a context manager: until the block ends, or
-    the process, no other one gets in. Raises ValueError where another is at work, or where the folder holds anything
-    that is not a run's: nothing else is ever overwritten.
+    settings: the dict of a run that goes on; None for a new one. must_exist: it has to go on. Use it as a context
+    manager: until the block ends, or the process, no other one gets in. Raises ValueError where another is at work, or
+    where the folder holds anything that is not a run's: nothing else is ever overwritten.
     """
 
     def __init__(self, path, must_exist=False):
@@ -59,7 +59,10 @@ class RunFolder:
             raise ValueError(f'run_dir {self.path} exists already, and is not a run: name another one, or delete it')
 
     def write(self, settings, class_names):
-        """Write settings.json, the dict `settings` with the versions of what computes, and labels.txt; make the folder."""
+        """Write settings.json, the dict `settings` with the versions of what computes, and labels.txt.
+
+        Makes the folder of a new run.
+        """
         if not self.lock:
             self.path = self.path or make_new()
             os.makedirs(self.path, exist_ok=True)
