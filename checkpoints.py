@@ -1,4 +1,4 @@
-"""A run's checkpoints: what is trained, at its best and at its last; whole or absent, whenever the process is killed."""
+"""A run's checkpoints, at its best and at its last: whole or absent, whenever the process is killed."""
 
 import dataclasses
 import json
@@ -30,9 +30,9 @@ class Progress:
 
 
 class Checkpoints:
-    """A run's checkpoints: `frozen`, the layers that no step changes; `last-<epoch>`, or last-<epoch>-<steps> within the
-    next one, all other variables, to go on from, beside its Progress as .json; `best-<epoch>`, the trained layers as they
-    were after the best epoch.
+    """A run's checkpoints: `frozen`, the layers that no step changes; `last-<epoch>`, or last-<epoch>-<steps> within
+    the next one, all other variables, to go on from, beside its Progress as .json; `best-<epoch>`, the trained layers
+    as they were after the best epoch.
 
     The text files `last` and `best` hold the name of one each. A new checkpoint is written whole, then these files are
     replaced, `last` after `best`, then what they named before is deleted: at any moment, `last` names a whole
@@ -111,14 +111,16 @@ class Checkpoints:
             self.save(session)
 
     def save(self, session):
-        """Write the values of now, and of the best epoch; FloatingPointError, and nothing is written, if not finite."""
+        """Write the values of now, and of the best epoch; nothing, but FloatingPointError, if they are not finite."""
         progress = self.progress
         if progress.name == self.written:
             return
         if not session.run(self.is_finite):
-            raise FloatingPointError(f'a weight is not finite after step {progress.steps} of epoch {progress.epochs + 1}')
+            raise FloatingPointError(f'a weight is not finite after step {progress.steps} '
+                                     f'of epoch {progress.epochs + 1}')
         with ThreadPoolExecutor(2) as pool:  # half of the time goes into checksums
-            for saved in [pool.submit(self.write, session, 'last', progress.name), pool.submit(self.write_best, session)]:
+            for saved in [pool.submit(self.write, session, 'last', progress.name),
+                          pool.submit(self.write_best, session)]:
                 saved.result()
         with new_file(self.path(f'{progress.name}.json'), replace=True) as file:
             json.dump(dataclasses.asdict(progress), file)
@@ -137,7 +139,7 @@ class Checkpoints:
             self.written_best = self.best_epoch
 
     def write(self, session, kind, name):
-        """Write a checkpoint, without the graph: settings.json says how to build it. After an error, nothing is left."""
+        """Write a checkpoint, without the graph: settings.json says how to build it. An error leaves nothing."""
         try:
             with session.graph.as_default():  # in whatever thread this is
                 self.savers[kind].save(session, self.path(name), write_meta_graph=False, write_state=False)
@@ -161,7 +163,7 @@ class Checkpoints:
             file.write(f'{name}\n')
 
     def keep_only(self, *names):
-        """Delete all but these checkpoints and the text files that name them: older ones, and what was half-written."""
+        """Delete all but these checkpoints and the files that name them: older ones, and what was half-written."""
         texts = [name.split('-')[0] for name in names if name != 'frozen']
         self.remove(lambda file: file not in texts and file.split('.')[0] not in names)
 

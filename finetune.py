@@ -70,7 +70,7 @@ class Settings:
 
     # What is written
     run_dir: str | None = setting(None, 'folder for all that a run writes; None: a new runs/<date>-<time>')
-    resume: str | None = setting(None, 'folder of a run to go on with, as run_dir is too: its settings hold, flags change them')
+    resume: str | None = setting(None, 'folder of a run to go on with: its settings hold, and flags change them')
     display_step: int = setting(20, 'steps between histograms in TensorBoard, 1 or more; later in a long run rarer')
 
 
@@ -89,7 +89,8 @@ def finetune(settings):
         data = read_lists(settings)
         weights_path = choose_weights(settings, folder.settings)
         trained, skipped = choose_layers(settings, weights_path)
-        earlier = read_earlier(folder, effective_settings(settings, data, weights_path, trained, skipped), data.class_names)
+        effective = effective_settings(settings, data, weights_path, trained, skipped)
+        earlier = read_earlier(folder, effective, data.class_names)
         warning = NO_WEIGHTS if weights_path is None and settings.weights_path == 'auto' else None
         if warning:
             print(warning, file=sys.stderr)
@@ -157,7 +158,7 @@ def choose_layers(settings, weights_path):
 
 
 def choose_weights(settings, stored):
-    """Return the path of the weight file, or None for no file; that of a run that goes on is in its settings `stored`."""
+    """Return the path of the weight file, or None for no file; `stored`: settings of a run that goes on, or None."""
     if not stored:
         return find_weights(settings.weights_path, os.path.dirname(os.path.abspath(__file__)))
     path = stored['weights_path'] if settings.weights_path == 'auto' else settings.weights_path
@@ -174,7 +175,7 @@ def initialize(session, graph, model):
 
 
 def effective_settings(settings, data, weights_path, trained, skipped):
-    """Return the settings as a dict, with the classes, weight file and layers that were chosen, and counts of images."""
+    """Return the settings as a dict, with the weight file and layers that were chosen, and counts of images."""
     return {**dataclasses.asdict(settings), 'resume': None, 'num_classes': len(data.class_names),
             'weights_path': weights_path or 'none', 'train_layers': trained, 'skip_layers': skipped,
             'image_mean': IMAGENET_MEAN.tolist(), 'scale_size': scale_size(settings),

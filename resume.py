@@ -25,7 +25,7 @@ class Earlier(NamedTuple):
 
 
 def parse_run_settings(settings_class, arguments):
-    """Return what flags mean, as parse_settings does; where --resume or --run_dir names a run, they change its settings."""
+    """Return what flags mean, as parse_settings does; where --resume or --run_dir names a run, they change it."""
     settings = parse_settings(settings_class, arguments)
     run_dir = settings.resume or settings.run_dir
     if run_dir and is_run(run_dir):
@@ -39,7 +39,7 @@ def parse_run_settings(settings_class, arguments):
 def read_earlier(folder, effective, class_names):
     """Return what the run in a RunFolder gave so far; of a new one, nothing.
 
-    effective: the settings, as settings.json has them. Raises ValueError if these, or the class names, make it another run.
+    effective: the settings, as settings.json has them. Raises ValueError if these, or the class names, make it another.
     """
     if not folder.settings:
         return Earlier(None, [])
@@ -58,4 +58,5 @@ def check_unchanged(folder, effective, names):
     changed = [f'{name} was {as_text(folder.settings.get(name))}, not {as_text(effective[name])}' for name in names
                if folder.settings and as_text(effective[name]) != as_text(folder.settings.get(name))]
     if changed:
-        raise ValueError(f'the run in {folder.path} can not go on: {"; ".join(changed)}. Name another run_dir to begin anew')
+        raise ValueError(f'the run in {folder.path} can not go on: {"; ".join(changed)}. '
+                         'Name another run_dir to begin anew')

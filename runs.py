@@ -61,7 +61,10 @@ class RunFolder:
             raise ValueError(f'run_dir {self.path} exists already, and is not a run: name another one, or delete it')
 
     def write(self, settings, class_names):
-        """Write settings.json, the dict `settings` with the versions of what computes, and labels.txt; make the folder."""
+        """Write settings.json, the dict `settings` with the versions of what computes, and labels.txt.
+
+        Makes the folder of a new run.
+        """
         if not self.lock:
             self.path = self.path or make_new()
             os.makedirs(self.path, exist_ok=True)

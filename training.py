@@ -19,17 +19,20 @@ class Training:
     """
 
     def __init__(self, settings, session, network, sources, log, checkpoints):
-        self.settings, self.session, self.network, self.log, self.checkpoints = settings, session, network, log, checkpoints
+        self.settings, self.session, self.network = settings, session, network
+        self.log, self.checkpoints = log, checkpoints
         self.source, self.val_source = sources
 
     def run(self):
         """Train until no epoch, or no patience, is left.
 
-        The first Ctrl-C or SIGTERM lets the step end, saves, and raises Stopped. Images that are gone raise ValueError,
-        after saving. FloatingPointError as soon as the loss is not finite: what is saved is older, and finite.
+        The first Ctrl-C or SIGTERM lets the step end, saves, and raises Stopped. Images that are gone raise
+        ValueError, after saving. FloatingPointError as soon as the loss is not finite: what is saved is older, and finite.
         """
         if self.log.rows:
             self.recall_best()
+        if is_last(self.settings, self.log.rows):
+            print('this run has ended already; it goes on with a larger num_epochs or patience')
         resume = f'--resume {shlex.quote(self.log.run_dir)}'
         with hold_signals() as self.caught:
             try:
@@ -102,19 +105,19 @@ def is_last(settings, rows):
 def run_pass(session, network, source, settings, progress, title, after_batch=lambda: None, log=None):
     """Run what is left of a pass over a source, (tensor to feed, batches for it); return the predictions.
 
-    `progress`, the Progress in this pass, is kept up to date, then after_batch is called. With a log it is training: each
-    batch is followed by a training step, under dropout, and sometimes by histograms. The loss is the cross-entropy
+    `progress`, the Progress in this pass, is kept up to date, then after_batch is called. With a log it is training:
+    each batch is followed by a training step, under dropout, and sometimes by histograms. The loss is the cross-entropy
     alone, without smoothing or class weights: training, validation and other runs compare. Predictions are arrays of
-    the class and its probability, int32 [n] and float32 [n]; none in training. Raises FloatingPointError as soon as the
-    loss is not finite.
+    the class and its probability, int32 [n] and float32 [n]; none in training. Raises FloatingPointError as soon as
+    the loss is not finite.
     """
     (inputs, data), predictions = source, []
     batch_size = settings.batch_size if log else max(settings.batch_size, data.VALIDATION_BATCH)
     steps_before = progress.epochs * -(-data.data_size // batch_size)
     fetches = {'loss_sum': network.loss_sum, 'correct': network.correct,
                **({'train_op': network.train_op} if log else {'predictions': network.predictions})}
-    with tqdm(desc=title, total=data.data_size, initial=min(progress.steps * batch_size, data.data_size), unit=' images',
-              disable=None, leave=False) as bar:
+    done = min(progress.steps * batch_size, data.data_size)
+    with tqdm(desc=title, total=data.data_size, initial=done, unit=' images', disable=None, leave=False) as bar:
         for values, labels in data.batches(batch_size):
             step = steps_before + progress.steps + 1
             feed = {inputs: values, network.labels: labels}

@@ -42,7 +42,7 @@ def write_weights(path):
 def start(folder, flags):
     """Start a run in `folder`, new or to go on, which it calls run, with a cache beside it; return the process."""
     os.makedirs(folder, exist_ok=True)
-    command = [sys.executable, '-c', SCRIPT, ROOT, '--train_layers', 'fc8', '--run_dir', 'run', '--cache_dir', 'cache', *flags]
+    command = [sys.executable, '-c', SCRIPT, ROOT, '--train_layers', 'fc8', *flags, '--run_dir', 'run', '--cache_dir', 'cache']
     return subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
@@ -114,8 +114,9 @@ def main(kills='30', seed='0'):
         flags = [f'--{name}={os.path.join(ROOT, name[:-5])}.txt' for name in ('train_file', 'val_file')] + [
             '--weights_path', weights, '--num_epochs', '600', '--batch_size', '10', '--lr_schedule', 'cosine']
         happened, ended = kill_and_compare(folder, flags, int(kills), int(seed))
-    print(f'{len(happened)} kills, {sum(name is None for _, name in happened)} of them before the first checkpoint; {ended} '
-          'runs ended, each with the weights, metrics, predictions and files of the undisturbed one, bit for bit')
+    early = sum(name is None for _, name in happened)
+    print(f'{len(happened)} kills, {early} of them before the first checkpoint; {ended} runs ended, each with the weights, '
+          'metrics, predictions and files of the undisturbed one, bit for bit')
 
 
 if __name__ == '__main__':
