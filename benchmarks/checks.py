@@ -13,8 +13,9 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 import bottlenecks  # noqa: E402
 import checks  # noqa: E402
 import finetune  # noqa: E402
+import training  # noqa: E402
 
-TIMED = ((checks, 'find_broken'), (bottlenecks, 'find_broken'), (bottlenecks, 'store_batches'), (finetune, 'run_pass'))
+TIMED = ((checks, 'find_broken'), (bottlenecks, 'find_broken'), (bottlenecks, 'store_batches'), (training, 'run_pass'))
 
 
 def timed(module, name, seconds):

@@ -17,10 +17,12 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 import finetune  # noqa: E402
 import predict  # noqa: E402
 from alexnet import open_session, tf  # noqa: E402
+from checkpoints import Progress  # noqa: E402
 from datagenerator import ImageDataGenerator  # noqa: E402
 from finished_run import read_run  # noqa: E402
 from lists import Data, ImageList, read_list  # noqa: E402
 from optimization import build_network  # noqa: E402
+from training import run_pass  # noqa: E402
 
 
 def forward_pass(image_list, class_names):
@@ -33,7 +35,7 @@ def forward_pass(image_list, class_names):
 
     def run():
         images = ImageDataGenerator(image_list, nb_classes=len(class_names))
-        finetune.run_pass(session, network, (network.model.x, images), settings, 0, 'validation')
+        run_pass(session, network, (network.model.x, images), settings, Progress(), 'validation')
     return run
 
 
