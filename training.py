@@ -54,7 +54,7 @@ class Training:
         (_, data), progress, settings = self.source, self.checkpoints.progress, self.settings
         self.start = time.monotonic() - progress.seconds
         if not progress.steps:
-            progress.learning_rate = float(self.session.run(self.network.learning_rate))
+            progress.learning_rate = float(str(self.session.run(self.network.learning_rate)))  # 0.1, not 0.10000000149
         data.start_epoch(progress.epochs, progress.steps * settings.batch_size)
         run_pass(self.session, self.network, self.source, settings, progress, f'epoch {progress.epochs + 1}',
                  self.after_batch, self.log)
