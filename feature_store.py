@@ -1,5 +1,6 @@
 """Rows of features in two files that only grow: what a killed process leaves half-done is noticed and cut off."""
 
+import contextlib
 import os
 import shutil
 import sys
@@ -33,8 +34,17 @@ class FeatureStore:
         self.lock = FileLock(os.path.join(folder, 'lock'))
 
     def __enter__(self):
-        self.wait()
-        self.features, self.keys = (open(os.path.join(self.folder, name), 'a+b') for name in ('features', 'keys'))
+        with contextlib.ExitStack() as opened:
+            self.wait()
+            opened.callback(self.lock.release)
+            self.features, self.keys = (opened.enter_context(open(os.path.join(self.folder, name), 'a+b'))
+                                        for name in ('features', 'keys'))
+            self.cut_off_half_rows()
+            self.opened = opened.pop_all()
+        return self
+
+    def cut_off_half_rows(self):
+        """Read the keys, after cutting off rows without a key, and parts of rows and keys."""
         self.count = min(self.keys.tell() // KEY_BYTES, self.features.tell() // (4 * self.width))
         self.features.truncate(self.count * 4 * self.width)
         self.keys.truncate(self.count * KEY_BYTES)
@@ -42,7 +52,6 @@ class FeatureStore:
         content = self.keys.read()
         self.rows = {content[row * KEY_BYTES:(row + 1) * KEY_BYTES]: row for row in range(self.count)}
         self.pending = []
-        return self
 
     def wait(self):
         """Wait for the process that has the folder open, as long as it stores rows; then raise ValueError."""
@@ -61,8 +70,7 @@ class FeatureStore:
             seconds = self.PATIENCE
 
     def __exit__(self, kind, error, trace):
-        with self.lock, self.keys, self.features:  # closed and released in this order's reverse, whatever happens
-            self.lock.release()
+        with self.opened:  # files are closed, then the lock is released, whatever happens
             if not (kind and issubclass(kind, OSError)):  # a full disk stays full
                 self.commit()
 
