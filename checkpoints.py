@@ -6,10 +6,8 @@ import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from console import new_file, quiet_startup
-
-with quiet_startup():
-    import tensorflow.compat.v1 as tf
+from alexnet import tf
+from console import new_file
 
 
 @dataclasses.dataclass

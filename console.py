@@ -53,11 +53,12 @@ def parse_settings(settings_class, arguments):
         else:
             parser.add_argument(f'--{field.name}', default=field.default, **argument_options(field))
     values = vars(parser.parse_args(arguments))
-    for name, value in values.items():
-        values[name] = tuple(value) if isinstance(value, list) else value
-    settings = settings_class(**values)
-    optional = {field.name for field in dataclasses.fields(settings) if type(None) in typing.get_args(field.type)}
-    return dataclasses.replace(settings, **{name: None for name in optional if values[name] == ('None',)})
+    for field in dataclasses.fields(settings_class):
+        value = values[field.name]
+        value = tuple(value) if isinstance(value, list) else value
+        is_none = value == ('None',) and type(None) in typing.get_args(field.type)
+        values[field.name] = None if is_none else value
+    return settings_class(**values)
 
 
 def argument_options(field):

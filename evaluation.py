@@ -38,6 +38,12 @@ def class_scores(matrix):
         (hits, predicted), (hits, true), (2 * hits, predicted + true)))  # F1, the harmonic mean of the two
 
 
+def log_softmax(logits):
+    """Return the logarithms of the probabilities that logits, float32 [n, classes], mean; float64."""
+    shifted = np.float64(logits) - logits.max(1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
+
+
 class Tally:
     """What the network said of labelled images, batch after batch: a few numbers an image, not their probabilities."""
 
@@ -48,8 +54,7 @@ class Tally:
     def add(self, positions, logits):
         """Count images at these positions of the list, int [n], and their logits, float32 [n, classes]."""
         labels, rows = self.labels[positions], np.arange(len(positions))
-        shifted = np.float64(logits) - logits.max(1, keepdims=True)
-        log_probabilities = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
+        log_probabilities = log_softmax(logits)
         predicted = logits.argmax(1)
         top5 = np.argsort(-logits, 1, kind='stable')[:, :5]  # of equal ones the first counts, as argmax has it
         self.batches.append((positions, predicted, np.exp(log_probabilities[rows, predicted]),

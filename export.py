@@ -13,12 +13,9 @@ import os
 import tempfile
 import zipfile
 
-from alexnet import IMAGE_SIZE, open_session
+from alexnet import IMAGE_SIZE, open_session, tf
 from console import argument, new_file, parse_settings, quiet_startup, run_command, setting
 from finished_run import read_run, rebuild_network
-
-with quiet_startup():
-    import tensorflow.compat.v1 as tf
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,11 +5,11 @@ import os
 import sys
 from typing import Literal
 
-from alexnet import LAYERS, open_session
+from alexnet import LAYERS, open_session, tf
 from bottlenecks import prepare_batches, scale_size
 from checkpoints import Checkpoints
 from checks import read_lists
-from console import command_line, quiet_startup, run_command, setting
+from console import command_line, run_command, setting
 from images import IMAGENET_MEAN
 from optimization import build_network
 from reports import RunLog, best_row
@@ -18,9 +18,6 @@ from runs import RunFolder
 from screen import class_table, layer_table
 from training import Training
 from weights import find_weights
-
-with quiet_startup():
-    import tensorflow.compat.v1 as tf
 
 
 @dataclasses.dataclass(frozen=True)

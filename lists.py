@@ -198,3 +198,18 @@ def list_warnings(data):
     if any(name.isdigit() and name != str(number) for number, name in enumerate(data.class_names)):
         warnings.append('some classes have numbers as names; a number in a list means the position of a class, from 0')
     return warnings
+
+
+def walk_visible(folder):
+    """Yield (path, names of files, hidden names, names of links to folders) of a folder and the folders in it.
+
+    Hidden files are not among the names, hidden folders and links, which may lead in a circle, are not entered. Raises
+    OSError for a folder that can't be read.
+    """
+    def stop(error):
+        raise error
+    for parent, folders, names in os.walk(folder, onerror=stop):
+        hidden = [name for name in folders + names if name.startswith('.')]
+        folders[:] = [name for name in folders if name not in hidden]
+        links = [name for name in folders if os.path.islink(os.path.join(parent, name))]
+        yield parent, [name for name in names if name not in hidden], hidden, links

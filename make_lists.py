@@ -6,11 +6,10 @@ import os
 from collections import Counter, defaultdict
 from typing import NamedTuple
 
-from tqdm import tqdm
-
-from console import ArgumentParser, new_file, printable, run_command
+from console import ArgumentParser, new_file, printable, progress_bar, run_command
 from datagenerator import load_ahead
 from images import check_image
+from lists import walk_visible
 
 LISTS = ('train.txt', 'val.txt', 'labels.txt')
 SHOWN = 3  # names that are shown of those with the same fault
@@ -67,23 +66,17 @@ def find_files(folder, notes):
 
 def class_files(folder, notes):
     """Yield the path of each file in a folder and in the folders in it, but for hidden ones."""
-    def stop(error):
-        raise error
-    for inner, folders, names in os.walk(folder, onerror=stop):
-        hidden = [name for name in folders + names if name.startswith('.')]
+    for inner, names, hidden, links in walk_visible(folder):
         notes[HIDDEN] += hidden
-        folders[:] = [name for name in folders if name not in hidden]
-        links = [name for name in folders if os.path.islink(os.path.join(inner, name))]  # may lead in a circle
         notes['links to folders are left out'] += links
-        yield from (os.path.join(inner, name) for name in names if name not in hidden)
+        yield from (os.path.join(inner, name) for name in names)
 
 
 def look(files, notes):
     """Return those of [Image] that are whole images, under a progress bar; adds the others to `notes`."""
     images = []
     results = load_ahead([file.path for file in files], None, 64, check_image)
-    pairs = tqdm(zip(files, results), 'looking at images', len(files), unit=' images', disable=None, leave=False)
-    for file, error in pairs:
+    for file, error in progress_bar('looking at images')(zip(files, results), len(files)):
         if isinstance(error, ValueError):
             fault = str(error).removeprefix(f'{printable(file.path)}: ')
             notes[f'files are left out: {fault}'].append(file.name)

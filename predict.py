@@ -10,15 +10,12 @@ from typing import Literal, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from alexnet import IMAGE_SIZE, open_session
-from console import argument, new_file, parse_settings, printable, quiet_startup, run_command, setting
+from alexnet import IMAGE_SIZE, open_session, tf
+from console import argument, new_file, parse_settings, printable, progress_bar, run_command, setting
 from datagenerator import ImageDataGenerator
-from evaluation import Tally, evaluation_lines
+from evaluation import Tally, evaluation_lines, log_softmax
 from finished_run import read_run, rebuild_network
-from lists import ImageList, check_labels, read_label, read_list, split_line
-
-with quiet_startup():
-    import tensorflow.compat.v1 as tf
+from lists import ImageList, check_labels, read_label, read_list, split_line, walk_visible
 
 IMAGE_SUFFIXES = ('.bmp', '.gif', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp')  # what is taken from a folder
 
@@ -108,16 +105,11 @@ def read_input(name, class_names):
 
 def find_images(folder):
     """Return the paths of the images in a folder and its folders, sorted, hidden ones left out; ValueError without any."""
-    def stop(error):
-        raise error
-    paths = []
-    for parent, folders, names in os.walk(folder, onerror=stop):
-        folders[:] = [name for name in folders if not name.startswith('.')]
-        paths += [os.path.join(parent, name) for name in names
-                  if name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith('.')]
+    paths = sorted(os.path.join(parent, name) for parent, names, _, _ in walk_visible(folder) for name in names
+                   if name.lower().endswith(IMAGE_SUFFIXES))
     if not paths:
         raise ValueError(f'{folder} holds no file that ends in {" ".join(IMAGE_SUFFIXES)}')
-    return sorted(paths)
+    return paths
 
 
 def read_input_list(list_file, class_names):
@@ -154,7 +146,7 @@ class ReadableImages(ImageDataGenerator):
 
     def run(self, network, batch_size):
         """Yield (positions in the list, network(their images)) batch by batch; names what can't be read."""
-        with tqdm(total=self.data_size, unit=' images', disable=None, leave=False) as bar:
+        with progress_bar(None)(None, self.data_size) as bar:
             while self.pointer < self.data_size:
                 positions = self.order[self.pointer:self.pointer + batch_size]
                 images, _ = self.next_batch(batch_size)
@@ -205,8 +197,7 @@ def make_records(batches, inputs, class_names, top, tally):
     for positions, logits in batches:
         if tally:
             tally.add(positions, logits)
-        exponentials = np.exp(np.float64(logits) - logits.max(1, keepdims=True))
-        probabilities = exponentials / exponentials.sum(1, keepdims=True)
+        probabilities = np.exp(log_softmax(logits))
         order = np.argsort(-logits, 1, kind='stable')[:, :top]
         for position, classes, row in zip(positions, order, probabilities):
             label = {} if inputs.labels is None else {'true_class': class_names[inputs.labels[position]]}

@@ -9,9 +9,9 @@ import platform
 
 import cv2
 import numpy as np
-import tensorflow.compat.v1 as tf
 from filelock import FileLock, Timeout
 
+from alexnet import tf
 from console import new_file
 from finished_run import FORMAT, read_settings
 
