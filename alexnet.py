@@ -46,6 +46,13 @@ class AlexNet:
 
     def create(self):
         """Build the graph; one line a layer."""
+        x = self.create_convolutions()
+        x = self.fully_connected('fc6', tf.reshape(x, [-1, 6 * 6 * 256]), 4096, stddev=0.005, bias=0.1)
+        x = self.fully_connected('fc7', self.dropout('fc6', x), 4096, stddev=0.005, bias=0.1)
+        self.fc8 = self.fully_connected('fc8', self.dropout('fc7', x), self.num_classes, stddev=0.01, relu=False)
+
+    def create_convolutions(self):
+        """Build conv1 to pool5, which fit images of other sizes too; return pool5."""
         x = self.conv('conv1', self.x, size=11, filters=96, stride=4, padding='VALID')
         x = self.max_pool('pool1', self.local_response_norm('norm1', x))
         x = self.conv('conv2', x, size=5, filters=256, groups=2)
@@ -53,10 +60,7 @@ class AlexNet:
         x = self.conv('conv3', x, size=3, filters=384)
         x = self.conv('conv4', x, size=3, filters=384, groups=2)
         x = self.conv('conv5', x, size=3, filters=256, groups=2)
-        x = self.max_pool('pool5', x)
-        x = self.fully_connected('fc6', tf.reshape(x, [-1, 6 * 6 * 256]), 4096, stddev=0.005, bias=0.1)
-        x = self.fully_connected('fc7', self.dropout('fc6', x), 4096, stddev=0.005, bias=0.1)
-        self.fc8 = self.fully_connected('fc8', self.dropout('fc7', x), self.num_classes, stddev=0.01, relu=False)
+        return self.max_pool('pool5', x)
 
     def conv(self, name, x, size, filters, stride=1, padding='SAME', groups=1):
         """Convolution, in groups of input and output channels, and ReLU.
@@ -70,7 +74,11 @@ class AlexNet:
         pairs = zip(tf.split(x, groups, 3), tf.split(weights, groups, 3)) if groups > 1 else [(x, weights)]
         parts = [tf.nn.conv2d(part, kernel, stride, padding) for part, kernel in pairs]
         x = tf.concat(parts, 3) if groups > 1 else parts[0]
-        return self.keep(name, tf.nn.relu(tf.nn.bias_add(x, biases)))
+        return self.keep(name, tf.nn.relu(self.add_biases(name, x, biases)))
+
+    def add_biases(self, name, x, biases):
+        """Return the sums that a convolution's ReLU is applied to; sample/pretrain.py normalises them."""
+        return tf.nn.bias_add(x, biases)
 
     def fully_connected(self, name, x, units, stddev, bias=0.0, relu=True):
         """Matrix product, and ReLU unless the values are the logits.

@@ -17,7 +17,7 @@ from resume import COUNTS, check_unchanged, parse_run_settings, read_earlier
 from runs import RunFolder
 from screen import class_table, layer_table
 from training import Training
-from weights import find_weights
+from weights import find_weights, is_starter
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +33,8 @@ class Settings:
 
     # The network
     weights_path: str = setting(
-        'auto', 'a .npy or .caffemodel file; auto: bvlc_alexnet.npy, downloaded if need be; none: no file')
+        'auto', 'a .npy or .caffemodel file; none: no file; auto: bvlc_alexnet.npy, downloaded if need be, or else '
+        'sample/starter_weights.npy')
     train_layers: tuple[str, ...] = setting(('fc7', 'fc8'), f'layers that are trained, of {" ".join(LAYERS)}')
     skip_layers: tuple[str, ...] | None = setting(None, 'trained layers that start from scratch; None: train_layers')
 
@@ -71,8 +72,9 @@ class Settings:
     display_step: int = setting(20, 'steps between histograms in TensorBoard, 1 or more; later in a long run rarer')
 
 
-NO_WEIGHTS = ('WARNING: no pretrained weights: every layer starts from random values, and results on real photos will '
-              'be far below those with the ImageNet weights. See "Weights" in README.md')
+STARTER_WARNING = ('WARNING: these are not the ImageNet weights. conv1 to conv5 are starter weights, which have seen drawings '
+                   'alone, and fc6, fc7 and fc8 start from random values: results on real photos will be far below '
+                   'those with the ImageNet weights. See "Weights" in README.md')
 
 
 def finetune(settings):
@@ -88,7 +90,7 @@ def finetune(settings):
         trained, skipped = choose_layers(settings, weights_path)
         effective = effective_settings(settings, data, weights_path, trained, skipped)
         earlier = read_earlier(folder, effective, data.class_names)
-        warning = NO_WEIGHTS if weights_path is None and settings.weights_path == 'auto' else None
+        warning = STARTER_WARNING if is_starter(weights_path) else None
         if warning:
             print(warning, file=sys.stderr)
         with tf.Graph().as_default() as graph:
@@ -146,11 +148,15 @@ def check_settings(settings):
 
 
 def choose_layers(settings, weights_path):
-    """Return (layers that are trained, layers of these that start from scratch); all and all without a file."""
+    """Return (layers that are trained, layers of these that start from scratch); all and all without a file.
+
+    The starter weights end at pool5: the layers above it are then always among both.
+    """
     if weights_path is None:
         return LAYERS, LAYERS
-    trained = tuple(layer for layer in LAYERS if layer in settings.train_layers)
-    skipped = trained if settings.skip_layers is None else settings.skip_layers
+    missing = ('fc6', 'fc7', 'fc8') if is_starter(weights_path) else ()
+    trained = tuple(layer for layer in LAYERS if layer in settings.train_layers + missing)
+    skipped = trained if settings.skip_layers is None else settings.skip_layers + missing
     return trained, tuple(layer for layer in trained if layer in skipped)  # each once: named twice, it would step twice
 
 
