@@ -2,9 +2,11 @@
 
 import contextlib
 import csv
+import importlib
 import itertools
 import os
 import sys
+import threading
 import time
 
 import numpy as np
@@ -110,6 +112,8 @@ class RunLog:
         self.write_heat(step, metrics['epoch'], predictions, is_final)
         self.print_epoch(metrics)
         self.warn(predictions.classes)
+        if is_final:  # half a second, while the last checkpoint is written
+            threading.Thread(target=importlib.import_module, args=['figures'], daemon=True).start()
 
     def confusion_matrix(self, predictions):
         return confusion_matrix(predictions.labels, predictions.classes, len(self.data.class_names))

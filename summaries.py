@@ -6,7 +6,7 @@ import time
 
 from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.custom_scalar import summary as custom_scalars
-from tensorboard.plugins.hparams import summary_v2 as hparams  # its api imports Keras, half a second
+from tensorboard.plugins.hparams import summary_v2 as hparams  # its api imports Keras and takes half a second
 from tensorboard.plugins.text import summary as text
 
 from alexnet import LAYERS
