@@ -124,9 +124,9 @@ def find_weights(weights_path, folder):
 
 
 def is_starter(path):
-    """Say whether this is the path of the starter weights, which stand in for ImageNet's; None is not."""
-    starter = os.path.join(os.path.dirname(os.path.abspath(__file__)), STARTER_WEIGHTS)
-    return path is not None and os.path.realpath(path) == os.path.realpath(starter)
+    """Say whether a path, or None, is that of the starter weights, which stand in for ImageNet's: of whatever copy of the
+    project, as a run can go on in another one."""
+    return path is not None and os.path.abspath(path).endswith(os.sep + STARTER_WEIGHTS)
 
 
 def download_weights(address, path):
