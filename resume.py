@@ -51,6 +51,15 @@ def read_earlier(folder, effective, class_names):
     return Earlier(progress, read_rows(folder.path, progress.epochs) if progress else [])
 
 
+def read_shared_earlier(distribution, *arguments):
+    """Return on all workers of the Distribution what read_earlier returns on the chief, who has the run folder."""
+    def read():
+        progress, rows = read_earlier(*arguments)
+        return progress and dataclasses.asdict(progress), rows
+    progress, rows = distribution.from_chief(read)
+    return Earlier(progress and Progress(**progress), rows)
+
+
 def check_unchanged(folder, effective, names):
     """Raise ValueError with every one of these settings that differs from those of the run in a RunFolder."""
     def as_text(value):
