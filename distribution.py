@@ -276,7 +276,7 @@ def wait_for(address, timeout):
             return
         except OSError as error:
             if time.monotonic() > end:
-                raise lost_peer(f'the chief, at {address}, has not answered for {timeout:g} s: {error}') from error
+                raise lost_peer(f'(the chief, at {address}) has not answered for {timeout:g} s: {error}') from error
         time.sleep(0.2)
 
 
