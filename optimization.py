@@ -32,7 +32,7 @@ class Network(NamedTuple):
     learning_rate: tf.Tensor  # scalar, of the coming step
     loss_sum: tf.Tensor       # scalar, cross-entropy summed over the batch, on whatever devices, nats
     correct: tf.Tensor        # scalar int, images of the batch whose largest logit is their label's
-    predictions: list         # of each replica, as there
+    predictions: list         # of each replica, as there; the last rows can be those of `feed`
     train_op: tf.Operation
     summaries: tf.Tensor      # of the first replica
 
@@ -48,8 +48,13 @@ class Network(NamedTuple):
         """Return what to feed for this machine's share of a batch, whose rows are dealt out to the replicas.
 
         inputs: the tensor of `model` that takes the values, x or one of outputs. batch_count: images of the whole batch.
+        A replica without a row gets one of zeros, whose label is no class: it has no loss, and can't be right. TensorFlow
+        can't pool and split a batch of no rows.
         """
         feed, count = {}, len(self.replicas)
+        if len(labels) < count:
+            values, labels = (np.concatenate([rows, np.zeros((count - len(rows), *rows.shape[1:]), np.float32)])
+                              for rows in (values, labels))
         for number, replica in enumerate(self.replicas):
             rows = slice(number * len(labels) // count, (number + 1) * len(labels) // count)
             feed.update({replica.model.twin(inputs, self.model): values[rows], replica.labels: labels[rows],
@@ -85,7 +90,7 @@ def build_replica(settings, data, trained, skipped, weights_path):
                     dropout_seed=dropout_seed(settings.seed, step))
     losses = tf.nn.softmax_cross_entropy_with_logits_v2(labels, model.fc8)
     classes = tf.argmax(model.fc8, 1, output_type=tf.int32)
-    correct = tf.equal(classes, tf.argmax(labels, 1, output_type=tf.int32))
+    correct = tf.cast(tf.reduce_sum(labels * tf.one_hot(classes, len(data.class_names))), tf.int32)
     num_steps = settings.num_epochs * -(-len(data.train.paths) // settings.batch_size)
     learning_rate = learning_rate_at(step, num_steps, settings.learning_rate, settings.lr_schedule)
     balanced = settings.class_weights == 'balanced'
@@ -95,9 +100,9 @@ def build_replica(settings, data, trained, skipped, weights_path):
     batch_count = tf.placeholder_with_default(tf.cast(tf.shape(labels)[0], tf.float32), [], 'batch_count')
     loss = training_loss(labels, model.fc8, settings.label_smoothing, weights, batch_count)
     train_op, gradients = minimize(loss, learning_rate, settings, fresh, pretrained)
-    return Replica(model, labels, keep_prob, batch_count, learning_rate, tf.reduce_sum(losses),
-                   tf.reduce_sum(tf.cast(correct, tf.int32)), (classes, tf.reduce_max(tf.nn.softmax(model.fc8), 1)),
-                   train_op, step_summaries(model, trained, gradients))
+    return Replica(model, labels, keep_prob, batch_count, learning_rate, tf.reduce_sum(losses), correct,
+                   (classes, tf.reduce_max(tf.nn.softmax(model.fc8), 1)), train_op,
+                   step_summaries(model, trained, gradients))
 
 
 def dropout_seed(seed, step):

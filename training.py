@@ -134,7 +134,8 @@ def run_pass(session, network, source, settings, progress, title, after_batch=la
             progress.loss_sum += float(results['loss_sum'])
             progress.correct += int(results['correct'])
             progress.steps += 1
-            predictions += results['predictions'] if not log else []
+            if not log:
+                predictions.append([np.concatenate(parts)[:len(labels)] for parts in zip(*results['predictions'])])
             bar.update(batch_count)
             after_batch()
     return [np.concatenate(parts) for parts in zip(*predictions)]
