@@ -32,10 +32,11 @@ def prepare_batches(settings, session, model, data, trained, distribution):
     """
     while True:  # with random_crop, validation images are decoded first, and what they lack is found by itself
         generators, broken = make_generators(settings, data, distribution.share), {}
-        try:
-            sources = make_sources(settings, session, model, generators, trained)
-        except BrokenImages as error:
-            broken = error.broken
+        with distribution.patience():
+            try:
+                sources = make_sources(settings, session, model, generators, trained)
+            except BrokenImages as error:
+                broken = error.broken
         broken = distribution.all_broken(data[:2], broken)
         if not broken:
             _, val = sources[1]  # a worker that has no room to store can't take as many at once

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import socket
+import threading
 import time
 from typing import NamedTuple
 
@@ -112,8 +113,10 @@ class Distribution:
 
     def __exit__(self, kind, error, trace):
         if kind is None:
-            with contextlib.suppress(LostPeer):  # nothing that is missing needs the others
+            with contextlib.suppress(LostPeer):  # nothing that is left to do needs the others
                 self.gather(None)
+        elif self.cluster and not issubclass(kind, LostPeer):
+            time.sleep(1)  # the others can still be receiving what this one knows already, and then end like it
 
     def total(self, part):
         """Return the sum, a tensor, of what part(number) returns on each replica of the cluster."""
@@ -142,15 +145,33 @@ class Distribution:
             rest = blocks[:, 0].any()
         return [json.loads(text) for text in texts]
 
+    @contextlib.contextmanager
+    def patience(self):
+        """Let the workers wait at the end of the block until all are there, longer than `timeout` if they are alive."""
+        if self.share[1] == 1:
+            yield
+            return
+        arrived = threading.Event()
+
+        def answer():
+            while not all(self.gather(arrived.is_set())):
+                arrived.wait(1)
+        answering = concurrent.futures.ThreadPoolExecutor(1).submit(answer)
+        try:
+            yield
+        finally:  # an error, or Ctrl-C, is not held up by this
+            arrived.set()
+        answering.result()
+
     def from_chief(self, function):
         """Return what `function` returns on the chief, a value fit for JSON; it is called there alone.
 
         What is wrong there, ValueError or OSError, is ValueError on the others.
         """
-        value, failure = None, None
-        if self.is_chief:
+        value = failure = None
+        with self.patience():
             try:
-                value = function()
+                value = function() if self.is_chief else None
             except (ValueError, OSError) as error:
                 failure = error
         value, text = self.gather([value, failure and f'the chief says: {failure}'])[0]
@@ -170,11 +191,13 @@ class Distribution:
 
     def find_broken(self, look, image_lists):
         """Return what look(image_lists) does, {path: what is wrong}; each worker looks at its share alone."""
-        return self.all_broken(image_lists, look([part.share(*self.share) for part in image_lists]))
+        with self.patience():
+            broken = look([part.share(*self.share) for part in image_lists])
+        return self.all_broken(image_lists, broken)
 
     def all_broken(self, image_lists, broken):
-        """Return {path: what is wrong} with what other workers found of these lists too."""
-        self.check_agreement({part.file: list_key(part) for part in image_lists})
+        """Return {path: what is wrong}, `broken` with what other workers found; the lists are training's and validation's."""
+        self.check_agreement({f'the {name} list': list_key(part) for name, part in zip(('training', 'validation'), image_lists)})
         paths = [path for part in image_lists for path in part.paths]
         found = self.gather([n for n, path in enumerate(paths) if path in broken])
         others = {paths[n]: f'{paths[n]}: broken or missing on worker {worker}'
@@ -236,7 +259,7 @@ class PeerSession(tf.Session):
 
 
 def lost_peer(what):
-    return LostPeer(f'another worker {what}; start this process again, and the run goes on from its last checkpoint')
+    return LostPeer(f'another worker {what}. Started again with the same --run_dir, the run goes on from its last checkpoint')
 
 
 def make_strategy(cluster, devices):
@@ -281,6 +304,7 @@ def wait_for(address, timeout):
 
 
 def list_key(image_list):
-    """Return text that differs for lists of other labels, or images of other names, wherever these are."""
+    """Return text that differs for lists of other labels, or images of other names, in whatever folder these are."""
     names = [os.path.basename(path) for path in image_list.paths]
-    return hashlib.sha256(json.dumps([names, image_list.labels.tolist()]).encode()).hexdigest()[:16]
+    digest = hashlib.sha256(json.dumps([names, image_list.labels.tolist()]).encode()).hexdigest()
+    return f'{len(names)} images ({digest[:8]})'

@@ -31,6 +31,7 @@ def parse_run_settings(settings_class, arguments):
     if run_dir and is_run(run_dir):
         stored = read_settings(os.path.join(run_dir, 'settings.json'))
         words = [word for field in dataclasses.fields(settings_class) if field.name in stored
+                 and field.name != 'devices'  # which are the machine's, not the run's
                  for word in flag_words(field.name, stored[field.name])]
         settings = dataclasses.replace(parse_settings(settings_class, words + arguments), resume=None, run_dir=run_dir)
     return settings
