@@ -59,8 +59,9 @@ def read_cluster(text):
         known = set(jobs) <= {'chief', 'worker'} and len(jobs.get('chief', [])) < 2
         right = [re.fullmatch(r'\S+:\d+', address) for address in cluster.addresses]
         if not known or not all(right) or len(set(cluster.addresses)) < len(right):
-            raise ValueError('a cluster has at most one chief, and workers, each with an address host:port of its own')
-        if cluster.job not in jobs or cluster.index not in range(len(jobs[cluster.job])):
+            raise ValueError('a cluster has the jobs worker and, with one process, chief, no others; each process has an '
+                             'address host:port of its own')
+        if cluster.job not in jobs or type(cluster.index) is not int or not 0 <= cluster.index < len(jobs[cluster.job]):
             raise ValueError(f'the cluster has no {cluster.job} {cluster.index}')
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         named = f'it lacks {error}' if isinstance(error, KeyError) else error
