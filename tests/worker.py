@@ -8,6 +8,7 @@ there, which it makes then. talk: see there. A checkpoint is written after each 
 import json
 import os
 import sys
+import time
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
@@ -51,7 +52,11 @@ def talk(arguments):
     settings = finetune.Settings(peer_timeout=float(arguments[0]))
     with distribution.Distribution(settings) as group:
         number, said = group.share[0], {}
-        said['gather'] = group.gather(['ü' * 100_000, number, None])
+        said['gather'] = [[len(text), set(text) == {'ü'}, *rest] for text, *rest in
+                          group.gather(['ü' * 100_000 * (1 + number), number, None])]
+        group.exchange.timeout = 5
+        with group.patience():
+            time.sleep(8 * number)
         said['from_chief'] = group.from_chief(lambda: {'of': number})
         for name, action in (('failure', lambda: group.from_chief(lambda: int('x'))),
                              ('agreement', lambda: group.check_agreement({'seed': number, 'run_dir': number}))):
