@@ -32,11 +32,14 @@ LOST = r'error: another worker .*, the run goes on from its last checkpoint\n'
 
 @pytest.fixture(scope='module')
 def flags(picture_folder, all_weights_file, tmp_path_factory):
-    """32 steps of fc8, without dropout: 8 epochs of 13 images, a batch of 4 and 1 more; 9 validation images."""
+    """32 steps of fc8, without dropout: 8 epochs of 13 images, batches of 4, 4, 4 and 1; 9 validation images.
+
+    Labels of these make epoch 4 the best one.
+    """
     folder = tmp_path_factory.mktemp('lists')
     shutil.copytree(picture_folder, folder / 'pictures')
-    for part, count in (('train', 13), ('val', 9)):
-        write_list(folder / f'{part}.txt', [f'pictures/{5 * n % 12:02d}.png {5 * n % 12 % 3}' for n in range(count)])
+    write_list(folder / 'train.txt', [f'pictures/{5 * n % 12:02d}.png {5 * n % 12 % 3}' for n in range(13)])
+    write_list(folder / 'val.txt', [f'pictures/{5 * n % 12:02d}.png {n * n % 3}' for n in range(9)])
     yield ['--train_file', f'{folder}/train.txt', '--val_file', f'{folder}/val.txt', '--weights_path', all_weights_file,
            '--train_layers', 'fc8', '--num_epochs', '8', '--batch_size', '4', '--learning_rate', '0.001',
            '--weight_decay', '0.01', '--label_smoothing', '0.1', '--dropout_rate', '0', '--cache_dir', f'{folder}/cache',
@@ -137,12 +140,12 @@ def test_two_workers_of_two_devices_give_what_one_gives(flags, one_device, run_d
 
 
 def test_workers_killed_within_an_epoch_and_started_again_by_a_loop(flags, one_device, run_dir, tmp_path):
-    """README's loop; worker 1 dies in epoch 2, then the chief in an epoch later on."""
+    """README's loop; worker 1 dies in epoch 2, then the chief in epoch 5: the next chief has to recall the best one."""
     def loop(number, batch):
         options = {'at': {batch: signal.SIGKILL}, 'once': f'{tmp_path}/killed {number}'}
         command = python(options, [*flags, '--run_dir', run_dir])
         return f'while {command}; s=$?; [ $s = 75 ] || [ $s = 137 ]; do sleep 1; done; exit $s'
-    chief, other = run_workers(loop(0, 12), loop(1, 7))
+    chief, other = run_workers(loop(0, 16), loop(1, 7))
     assert (chief[0], other[0]) == (0, 0), (chief, other)
     assert os.path.exists(f'{tmp_path}/killed 0') and os.path.exists(f'{tmp_path}/killed 1')
     for _, _, shown in (chief, other):  # one line each, but for what the shell says of the kill
@@ -164,7 +167,7 @@ def test_a_peer_that_hangs_ends_by_timeout_and_the_run_goes_from_two_workers_to_
     assert (run_dir / 'checkpoints' / 'last').read_text().startswith('last-1-')
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(training.Training, 'after_batch',
-                      worker.signalling({12: signal.SIGTERM}, f'{tmp_path}/one device'))
+                      worker.signalling({15: signal.SIGTERM}, f'{tmp_path}/one device'))
         assert run_main(finetune.main, flags, capsys)[0] == 143
     chief, other = run_workers(python({}, flags), python({}, flags))
     assert (chief[0], other[0]) == (0, 0), (chief, other)
@@ -197,7 +200,6 @@ def test_what_workers_tell_each_other():
 
 
 @pytest.mark.parametrize('changed, named', [
-    (['--seed', 7], ['worker 1 differs from the chief: seed 7, not 0.'] * 2),
     (['--train_file', 'OTHER'], [r'worker 1 differs from the chief: the training list 12 images \(\w+\), not 13'] * 2),
     (['--val_file', 'BROKEN'], ['val.txt:4: .*03.png: broken or missing on worker 1', 'val.txt:4: .*03.png: No such file'])])
 def test_a_worker_that_differs_ends_all(flags, tmp_path, changed, named):
@@ -211,8 +213,7 @@ def test_a_worker_that_differs_ends_all(flags, tmp_path, changed, named):
     places = {'OTHER': f'{tmp_path}/train.txt', 'BROKEN': f'{tmp_path}/val.txt'}
     results = run_workers(python({}, flags), python({}, [*flags, *(places.get(word, word) for word in changed)]))
     for (status, _, shown), text in zip(results, named):
-        shown = without_warnings(shown)
-        assert status == 2 and re.match(f'error: .*{text}', shown) and shown.count('\n') == 1, shown
+        assert status == 2 and re.search(text, shown) and 'Traceback' not in shown, shown
 
 
 def test_a_worker_whose_chief_never_comes_ends_in_one_line(flags):
