@@ -6,67 +6,19 @@ import hashlib
 import json
 import os
 import re
-import socket
 import threading
 import time
-from typing import NamedTuple
 
 import numpy as np
 
 from alexnet import session_config, tf
+from cluster import LostPeer, PeerSession, read_cluster, start_server, wait_for
 from console import quiet_startup, spelled
 
 BLOCK = 1 << 16  # bytes that a worker tells the others at once
-EXAMPLE = '{"cluster": {"worker": ["host0:2222", "host1:2222"]}, "task": {"type": "worker", "index": 0}}'
-# What TensorFlow says of another process that has ended, was started anew, or hangs.
-LOST = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError, tf.errors.FailedPreconditionError,
-        tf.errors.DeadlineExceededError)
 # Settings that may differ from worker to worker; the lists are compared by content.
 OWN = ('run_dir', 'resume', 'train_file', 'val_file', 'labels_file', 'weights_path', 'cache_dir', 'num_threads',
        'display_step', 'peer_timeout')
-
-
-class LostPeer(ConnectionError):
-    """Another worker has ended, or does not answer: this process can't go on; started again, it can."""
-
-
-class Cluster(NamedTuple):
-    """What TF_CONFIG says: the addresses of each job's processes, and which of them this process is."""
-
-    jobs: dict      # {'chief': [address], 'worker': [address, ...]}, or workers alone: the first is the chief then
-    job: str
-    index: int
-
-    @property
-    def addresses(self):
-        return self.jobs.get('chief', []) + self.jobs.get('worker', [])
-
-    @property
-    def share(self):
-        """(number of this worker, 0 being the chief, number of workers)"""
-        before = len(self.jobs.get('chief', [])) if self.job == 'worker' else 0
-        return before + self.index, len(self.addresses)
-
-
-def read_cluster(text):
-    """Return the Cluster of the environment variable TF_CONFIG; None without one, or for a single process."""
-    if not text:
-        return None
-    try:
-        config = json.loads(text)
-        jobs, task = config['cluster'], config['task']
-        cluster = Cluster(jobs, task['type'], task['index'])
-        known = set(jobs) <= {'chief', 'worker'} and len(jobs.get('chief', [])) < 2
-        right = [re.fullmatch(r'\S+:\d+', address) for address in cluster.addresses]
-        if not known or not all(right) or len(set(cluster.addresses)) < len(right):
-            raise ValueError('a cluster has the jobs worker and, with one process, chief, no others; each process has an '
-                             'address host:port of its own')
-        if cluster.job not in jobs or type(cluster.index) is not int or not 0 <= cluster.index < len(jobs[cluster.job]):
-            raise ValueError(f'the cluster has no {cluster.job} {cluster.index}')
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        named = f'it lacks {error}' if isinstance(error, KeyError) else error
-        raise ValueError(f'TF_CONFIG can not be read: {named}. It looks like {EXAMPLE}') from error
-    return cluster if len(right) > 1 else None
 
 
 class Distribution:
@@ -89,7 +41,7 @@ class Distribution:
             if self.cluster:
                 config = self.adapted(session_config(settings.precision, settings.num_threads))
                 self.server = start_server(self.cluster, config)
-                self.block = tf.placeholder(tf.int32, [self.share[1], 1 + BLOCK // 4])
+                self.block = tf.placeholder(tf.float32, [self.share[1], 1 + BLOCK])
                 first = self.share[0] * replicas // self.share[1]
                 self.blocks = self.total(lambda number: self.block if number == first else tf.zeros_like(self.block))
                 self.exchange = PeerSession(self.server.target, graph, config, self.timeout)
@@ -130,7 +82,8 @@ class Distribution:
     def gather(self, value):
         """Return [value of worker 0, of worker 1, ...], of values fit for JSON; all workers have to call this.
 
-        Collective operations want the same shape from all, so each tells it in blocks: how many follow, and characters.
+        Collective operations want the same shape from all, so each tells it in blocks: how many bytes follow, and bytes.
+        They are floats, because TensorFlow adds up no smaller integers on GPUs.
         """
         worker, workers = self.share
         if workers == 1:
@@ -138,11 +91,11 @@ class Distribution:
         content = json.dumps(value).encode()
         texts, rest = [b''] * workers, 1
         while rest:
-            block = np.zeros(self.block.shape.as_list(), np.int32)
+            block = np.zeros(self.block.shape.as_list(), np.float32)
             part, content = content[:BLOCK], content[BLOCK:]
-            block[worker, 0], block[worker, 1:] = len(content), np.frombuffer(part.ljust(BLOCK), np.int32)
+            block[worker, 0], block[worker, 1:] = len(content), np.frombuffer(part.ljust(BLOCK), np.uint8)
             blocks = self.exchange.run(self.blocks, {self.block: block})
-            texts = [text + row[1:].tobytes() for text, row in zip(texts, blocks)]
+            texts = [text + np.uint8(row[1:]).tobytes() for text, row in zip(texts, blocks)]
             rest = blocks[:, 0].any()
         return [json.loads(text) for text in texts]
 
@@ -197,8 +150,11 @@ class Distribution:
         return self.all_broken(image_lists, broken)
 
     def all_broken(self, image_lists, broken):
-        """Return {path: what is wrong}, `broken` with what other workers found; the lists are training's and validation's."""
-        self.check_agreement({f'the {name} list': list_key(part) for name, part in zip(('training', 'validation'), image_lists)})
+        """Return {path: what is wrong}: what other workers found, too; image_lists: of training and of validation."""
+        if self.share[1] == 1:
+            return broken
+        self.check_agreement({f'the {name} list': list_key(part)
+                              for name, part in zip(('training', 'validation'), image_lists)})
         paths = [path for part in image_lists for path in part.paths]
         found = self.gather([n for n, path in enumerate(paths) if path in broken])
         others = {paths[n]: f'{paths[n]}: broken or missing on worker {worker}'
@@ -237,32 +193,6 @@ class Distribution:
             session.run(operation)
 
 
-class PeerSession(tf.Session):
-    """A session of which a run ends with LostPeer if another process does, or is silent for `timeout` seconds.
-
-    TensorFlow's own timeout does not end a run that waits for the chief's first answer, nor a session closed meanwhile.
-    """
-
-    def __init__(self, target, graph, config, timeout):
-        super().__init__(target, graph, config)
-        self.timeout, self.threads = timeout, concurrent.futures.ThreadPoolExecutor(4, 'session')
-
-    def run(self, *arguments, **options):
-        try:
-            return self.threads.submit(super().run, *arguments, **options).result(self.timeout)
-        except concurrent.futures.TimeoutError as error:
-            raise lost_peer(f'has not answered for {self.timeout:g} s') from error
-        except LOST as error:
-            raise lost_peer('has ended, or was started anew') from error
-
-    def close(self):
-        """Leave it to the end of the process."""
-
-
-def lost_peer(what):
-    return LostPeer(f'another worker {what}. Started again with the same --run_dir, the run goes on from its last checkpoint')
-
-
 def make_strategy(cluster, devices):
     """Return the tf.distribute strategy for the cluster, for several devices, or for one."""
     gpus = [f'GPU:{n}' for n in range(len(tf.config.list_physical_devices('GPU')))]
@@ -279,29 +209,6 @@ def make_strategy(cluster, devices):
     if devices or len(gpus) > 1:
         return tf.distribute.MirroredStrategy(devices or gpus)
     return tf.distribute.get_strategy()
-
-
-def start_server(cluster, config):
-    """Return the tf.train.Server by which the other workers reach this one."""
-    try:
-        return tf.train.Server(tf.train.ClusterSpec(cluster.jobs), cluster.job, cluster.index, config=config)
-    except tf.errors.OpError as error:
-        address = cluster.addresses[cluster.share[0]]
-        raise ValueError(f'{address}, this worker by TF_CONFIG, can not be listened at: is the port in use?') from error
-
-
-def wait_for(address, timeout):
-    """Wait until a process listens at an address; LostPeer if none does within `timeout` seconds."""
-    host, port = address.rsplit(':', 1)
-    end = time.monotonic() + timeout
-    while True:
-        try:
-            socket.create_connection((host.strip('[]'), int(port)), timeout).close()
-            return
-        except OSError as error:
-            if time.monotonic() > end:
-                raise lost_peer(f'(the chief, at {address}) has not answered for {timeout:g} s: {error}') from error
-        time.sleep(0.2)
 
 
 def list_key(image_list):

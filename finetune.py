@@ -10,7 +10,8 @@ from bottlenecks import prepare_batches, scale_size
 from checkpoints import Checkpoints, ChiefsCheckpoints
 from checks import read_lists
 from console import command_line, run_command, setting
-from distribution import Distribution, LostPeer
+from cluster import LostPeer
+from distribution import Distribution
 from images import IMAGENET_MEAN
 from optimization import build_network
 from reports import RowsLog, RunLog, best_row
@@ -65,7 +66,7 @@ class Settings:
     precision: Literal['float32', 'bfloat16'] = setting(
         'float32', 'of products; bfloat16: for CPUs with AVX512-BF16 or AMX')
     num_threads: int | None = setting(None, 'threads that decode and that compute; None: one a core')
-    devices: tuple[str, ...] | None = setting(None, 'such as GPU:0 GPU:1, which share batches; None: all GPUs, or the CPU')
+    devices: tuple[str, ...] | None = setting(None, 'that share each batch, as GPU:0 GPU:1; None: all GPUs, or the CPU')
     peer_timeout: float = setting(600.0, 'seconds to wait for other machines, more than any takes to save, above 0')
 
     # What is written
@@ -117,14 +118,17 @@ def finetune(settings):
                 layers = layer_table(network.model, trained, set(LAYERS) - set(skipped))
                 if distribution.is_chief:
                     print('\n'.join(class_table(data) + layers))
-                data, generators, sources = prepare_batches(settings, session, network.model, data, trained, distribution)
+                data, generators, sources = prepare_batches(settings, session, network.model, data, trained,
+                                                            distribution)
                 effective = effective_settings(settings, data, weights_path, trained, skipped)
-                check_unchanged(folder, effective, COUNTS)
+                distribution.from_chief(lambda: check_unchanged(folder, effective, COUNTS))
                 run_dir = distribution.from_chief(lambda: folder.write(effective, data.class_names))
                 checkpoints.begin(session, run_dir, earlier.progress)
                 step = session.run(tf.train.get_global_step(graph))
-                with RunLog(run_dir, effective, command_line('finetune.py', settings), data, generators, layers,
-                            earlier.rows, step) if distribution.is_chief else RowsLog(run_dir, earlier.rows) as log:
+                log = RowsLog(run_dir, earlier.rows) if not distribution.is_chief else RunLog(
+                    run_dir, effective, command_line('finetune.py', settings), data, generators, layers, earlier.rows,
+                    step)
+                with log:
                     log.begin(lambda: session.run(variables['conv1'][0]))
                     Training(settings, session, network, sources, log, checkpoints, distribution).run()
         if warning:

@@ -19,7 +19,7 @@ class Replica:
     batch_count: tf.Tensor    # scalar, images of the whole batch, on all devices; n unless fed
     learning_rate: tf.Tensor  # scalar, of the coming step
     loss_sum: tf.Tensor       # scalar, cross-entropy summed over the rows, nats
-    correct: tf.Tensor        # scalar int, rows whose largest logit is their label's
+    correct: tf.Tensor        # scalar float, rows whose largest logit is their label's
     predictions: tuple        # int32 [n], the class of each row's largest logit; float32 [n], its probability
     train_op: tf.Operation
     summaries: tf.Tensor      # serialized, of the state of the trained layers
@@ -31,7 +31,7 @@ class Network(NamedTuple):
     replicas: tuple           # a Replica a device of this machine
     learning_rate: tf.Tensor  # scalar, of the coming step
     loss_sum: tf.Tensor       # scalar, cross-entropy summed over the batch, on whatever devices, nats
-    correct: tf.Tensor        # scalar int, images of the batch whose largest logit is their label's
+    correct: tf.Tensor        # scalar float, images of the batch whose largest logit is their label's
     predictions: list         # of each replica, as there; the last rows can be those of `feed`
     train_op: tf.Operation
     summaries: tf.Tensor      # of the first replica
@@ -47,9 +47,9 @@ class Network(NamedTuple):
     def feed(self, inputs, values, labels, batch_count, keep_prob=1.0):
         """Return what to feed for this machine's share of a batch, whose rows are dealt out to the replicas.
 
-        inputs: the tensor of `model` that takes the values, x or one of outputs. batch_count: images of the whole batch.
-        A replica without a row gets one of zeros, whose label is no class: it has no loss, and can't be right. TensorFlow
-        can't pool and split a batch of no rows.
+        inputs: the tensor of `model` that takes the values, x or one of outputs. batch_count: images of the whole
+        batch. A replica without a row gets one of zeros, whose label is no class, so that it has no loss and can't be
+        right: TensorFlow can't pool and split a batch of no rows.
         """
         feed, count = {}, len(self.replicas)
         if len(labels) < count:
@@ -72,8 +72,8 @@ def build_network(settings, data, trained, skipped, weights_path):
     strategy = tf.distribute.get_strategy()
     for_each, local = strategy.extended.call_for_each_replica, strategy.experimental_local_results
     parts = for_each(build_replica, (settings, data, trained, skipped, weights_path))
-    loss_sum, correct = (local(strategy.reduce(tf.distribute.ReduceOp.SUM, value, axis=None))[0] for value in
-                         for_each(lambda replica: (replica.loss_sum, replica.correct), (parts,)))
+    sums = for_each(lambda replica: tf.stack([replica.loss_sum, replica.correct]), (parts,))
+    loss_sum, correct = tf.unstack(local(strategy.reduce(tf.distribute.ReduceOp.SUM, sums, axis=None))[0])
     replicas = local(parts)
     return Network(replicas, replicas[0].learning_rate, loss_sum, correct,
                    [replica.predictions for replica in replicas],
@@ -90,7 +90,7 @@ def build_replica(settings, data, trained, skipped, weights_path):
                     dropout_seed=dropout_seed(settings.seed, step))
     losses = tf.nn.softmax_cross_entropy_with_logits_v2(labels, model.fc8)
     classes = tf.argmax(model.fc8, 1, output_type=tf.int32)
-    correct = tf.cast(tf.reduce_sum(labels * tf.one_hot(classes, len(data.class_names))), tf.int32)
+    correct = tf.reduce_sum(labels * tf.one_hot(classes, len(data.class_names)))
     num_steps = settings.num_epochs * -(-len(data.train.paths) // settings.batch_size)
     learning_rate = learning_rate_at(step, num_steps, settings.learning_rate, settings.lr_schedule)
     balanced = settings.class_weights == 'balanced'
@@ -127,9 +127,7 @@ def balanced_weights(labels, num_classes):
 def training_loss(labels, logits, label_smoothing, class_weights, batch_count=None):
     """Return what training makes smaller: the mean cross-entropy of the batch, each image times its class's weight.
 
-    batch_count: scalar, images of the batch of which these are a part; the losses of its parts add up to that of the
-    batch. None: these are all.
-
+    batch_count: scalar, images of the batch, if these are a part of it; the losses of the parts then add up to its own.
     labels: one-hot float32 [n, num_classes]; with label_smoothing s, 1 becomes 1 - s + s / num_classes, and 0 becomes
     s / num_classes (Szegedy et al., 2016). class_weights: float32 [num_classes].
     """
@@ -161,14 +159,16 @@ def minimize(loss, learning_rate, settings, fresh, pretrained):
     v = momentum * v + learning_rate * (gradient + weight_decay * w), w -= v, so that what was gathered before a change
     of the rate keeps its size: TensorFlow's optimizer applies its rate to the whole velocity, hence is given the loss
     times the rate, and 1. Adam is as in Caffe, with `momentum` for beta1. Biases do not decay. In a replica, the
-    optimizer adds the gradients of all replicas, so the loss is a part of the whole, and each takes a part of the decay.
+    optimizer adds the gradients of all replicas, so the loss is a part of the whole, and so is each one's decay.
     """
     adam, replicas = settings.optimizer == 'adam', tf.distribute.get_strategy().num_replicas_in_sync
     scale = 1.0 if adam else learning_rate
     gradients = tf.gradients(scale * loss, fresh + pretrained)
-    shown = {variable.op.name: thin(gradient) / scale * replicas for variable, gradient in zip(fresh + pretrained, gradients)}
+    shown = {variable.op.name: thin(gradient) / scale * replicas
+             for variable, gradient in zip(fresh + pretrained, gradients)}
     if settings.weight_decay:
-        gradients = [gradient + scale * (settings.weight_decay / replicas) * variable if variable.shape.rank > 1 else gradient
+        decay = settings.weight_decay / replicas
+        gradients = [gradient + scale * decay * variable if variable.shape.rank > 1 else gradient
                      for gradient, variable in zip(gradients, fresh + pretrained)]
     steps = []
     for share, variables in ((1.0, fresh), (settings.pretrained_lr_share, pretrained)):

@@ -52,7 +52,8 @@ def training_rate(flags, workers, folder):
     """Return images/s of a run, the median of its epochs after the first."""
     run_dir = os.path.join(folder, 'run')
     shutil.rmtree(run_dir, ignore_errors=True)
-    run([sys.executable, os.path.join(ROOT, 'finetune.py'), *flags, '--num_threads', '1', '--run_dir', run_dir], workers)
+    command = [sys.executable, os.path.join(ROOT, 'finetune.py'), *flags, '--num_threads', '1', '--run_dir', run_dir]
+    run(command, workers)
     with open(os.path.join(run_dir, 'metrics.csv')) as file:
         return statistics.median([float(row['images_per_second']) for row in csv.DictReader(file)][1:])
 
@@ -81,15 +82,17 @@ def add(count, path, rounds=10):
 
 def table(rates, seconds, batch_size, num_classes):
     """Return the lines of the report: medians of the rounds."""
-    lines = [f'Medians of {min(map(len, rates.values()))} rounds; batches of {batch_size}, a core and a thread a worker.', '',
+    rounds = min(map(len, rates.values()))
+    lines = [f'Medians of {rounds} rounds; batches of {batch_size}, a core and a thread a worker.', '',
              '| trained | fed | images/s, 1 worker | 2 workers | efficiency | gradients, MB a step | of the model '
              '| seconds to add up | share of a step |', '|---|---|---|---|---|---|---|---|---|']
     for (trained, fed, workers), values in rates.items():
         if workers == 1 and (trained, fed, 2) in rates:
             one, two = statistics.median(values), statistics.median(rates[trained, fed, 2])
             size, adding = 4 * parameters(trained, num_classes), statistics.median(seconds[trained])
-            lines.append(f'| {" ".join(trained)} | {fed} | {one:.0f} | {two:.0f} | {two / one / 2:.2f} | {size / 1e6:.2f} | '
-                         f'{size / MODEL_BYTES:.3f} | {adding:.4f} | {adding * two / batch_size:.2f} |')
+            lines.append(f'| {" ".join(trained)} | {fed} | {one:.0f} | {two:.0f} | {two / one / 2:.2f} '
+                         f'| {size / 1e6:.2f} | {size / MODEL_BYTES:.3f} | {adding:.4f} '
+                         f'| {adding * two / batch_size:.2f} |')
     return lines
 
 

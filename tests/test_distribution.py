@@ -16,6 +16,7 @@ import pytest
 import worker
 from conftest import ROOT, run_main, write_list
 
+import cluster
 import distribution
 import finetune
 import training
@@ -42,8 +43,8 @@ def flags(picture_folder, all_weights_file, tmp_path_factory):
     write_list(folder / 'val.txt', [f'pictures/{5 * n % 12:02d}.png {n * n % 3}' for n in range(9)])
     yield ['--train_file', f'{folder}/train.txt', '--val_file', f'{folder}/val.txt', '--weights_path', all_weights_file,
            '--train_layers', 'fc8', '--num_epochs', '8', '--batch_size', '4', '--learning_rate', '0.001',
-           '--weight_decay', '0.01', '--label_smoothing', '0.1', '--dropout_rate', '0', '--cache_dir', f'{folder}/cache',
-           '--class_weights', 'balanced', '--peer_timeout', '200']
+           '--weight_decay', '0.01', '--label_smoothing', '0.1', '--dropout_rate', '0', '--class_weights', 'balanced',
+           '--cache_dir', f'{folder}/cache', '--peer_timeout', '200']
     shutil.rmtree(folder / 'cache')
 
 
@@ -131,9 +132,12 @@ def test_two_devices_give_what_one_gives(flags, one_device, run_dir):
     assert_same(run_dir, one_device)
 
 
-def test_two_workers_of_two_devices_give_what_one_gives(flags, one_device, run_dir):
-    command = python({'devices': 2}, [*flags, '--run_dir', run_dir])
-    chief, other = run_workers(command, command)
+def test_two_workers_of_two_devices_give_what_one_gives(flags, one_device, run_dir, tmp_path):
+    """Worker 1 has no weight file, and writes no run folder."""
+    chief, other = run_workers(
+        python({'devices': 2}, [*flags, '--run_dir', run_dir]),
+        python({'devices': 2}, [*flags, '--run_dir', tmp_path / 'other', '--weights_path', 'nowhere.npy']))
+    assert not os.path.exists(tmp_path / 'other')
     assert (chief[0], other[0]) == (0, 0), (chief, other)
     assert chief[1].splitlines()[-1] == other[1].splitlines()[-1] and f' in {run_dir}' in other[1]
     assert_same(run_dir, one_device)
@@ -200,10 +204,11 @@ def test_what_workers_tell_each_other():
 
 
 @pytest.mark.parametrize('changed, named', [
-    (['--train_file', 'OTHER'], [r'worker 1 differs from the chief: the training list 12 images \(\w+\), not 13'] * 2),
-    (['--val_file', 'BROKEN'], ['val.txt:4: .*03.png: broken or missing on worker 1', 'val.txt:4: .*03.png: No such file'])])
+    (['--train_file', 'OTHER'], [r'worker 1 differs from the chief: the training list 12 images \(\w+\), not 13 '] * 2),
+    (['--val_file', 'BROKEN'], ['val.txt:4: .*03.png: broken or missing on worker 1',
+                                'val.txt:4: .*03.png: No such file'])])
 def test_a_worker_that_differs_ends_all(flags, tmp_path, changed, named):
-    """The lists of a worker may lie elsewhere; here an image of its share is missing, one of the chief's does not count."""
+    """The lists may lie elsewhere; here an image of worker 1's share is missing. One of the chief's does not count."""
     with open(flags[1]) as train, open(flags[3]) as val:
         write_list(tmp_path / 'train.txt', train.read().splitlines()[1:])
         shutil.copytree(f'{os.path.dirname(flags[1])}/pictures', tmp_path / 'pictures')
@@ -240,10 +245,10 @@ def test_a_wrong_tf_config_is_one_line(text, named, flags, tmp_path, capsys, mon
 
 def test_clusters_that_are_right():
     chief = '{"cluster": {"chief": ["a:1"], "worker": ["b:1", "c:2"]}, "task": {"type": "%s", "index": %d}}'
-    assert distribution.read_cluster(chief % ('worker', 1)).share == (2, 3)
-    assert distribution.read_cluster(chief % ('chief', 0)).share == (0, 3)
-    assert distribution.read_cluster('{"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": 0}}') is None
-    assert distribution.read_cluster(None) is None and distribution.read_cluster('') is None
+    assert cluster.read_cluster(chief % ('worker', 1)).share == (2, 3)
+    assert cluster.read_cluster(chief % ('chief', 0)).share == (0, 3)
+    assert cluster.read_cluster('{"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": 0}}') is None
+    assert cluster.read_cluster(None) is None and cluster.read_cluster('') is None
 
 
 @pytest.mark.parametrize('changed, named', [
