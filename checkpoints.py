@@ -179,7 +179,7 @@ class Checkpoints:
 
 
 class ChiefsCheckpoints:
-    """The checkpoints of a run on a worker that is not the chief: it has the Progress, and leaves the rest to him."""
+    """The checkpoints of a run on a worker that is not the chief: it has the Progress, the chief the rest."""
 
     def begin(self, session, run_dir, progress):
         self.progress = progress or Progress()

@@ -215,7 +215,7 @@ class RunLog:
 
 
 class RowsLog(contextlib.nullcontext):
-    """The log on a worker that is not the chief: it has the rows, by which a run ends, and leaves the rest to him."""
+    """The log on a worker that is not the chief: it has the rows, the chief the rest."""
 
     def __init__(self, run_dir, rows):
         super().__init__(self)
