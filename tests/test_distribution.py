@@ -25,6 +25,7 @@ from bottlenecks import StoredBatches
 from checkpoints import Progress
 from datagenerator import ImageDataGenerator
 from lists import Data, ImageList
+from reports import RowsLog
 
 WORKER = os.path.join(ROOT, 'tests', 'worker.py')
 TOLERANCE = 1e-6
@@ -291,26 +292,32 @@ def two_devices():
         yield session, network
 
 
+def softmax(logits):
+    return np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+
+
 @pytest.mark.parametrize('count', [1, 2, 3, 4, 5, 7, 8, 9])
 def test_every_row_counts_once_on_two_devices(two_devices, count):
-    """Loss, correct ones, predictions and a step without dropout, computed by NumPy from random features."""
+    """Loss, correct ones, predictions, and steps of 4 rows without dropout, by NumPy, of random features."""
     session, network = two_devices
     random = np.random.default_rng(count)
     features, labels = random.random((count, 4096), np.float32), random.integers(3, size=count)
     generator = ImageDataGenerator(ImageList('', ['-'] * count, labels, labels), nb_classes=3)
     source = network.model.outputs['fc7'], StoredBatches(generator, features, np.array([np.arange(count)] * 2))
-    weights, biases = session.run(network.model.variables['fc8'])
-    logits = np.float64(features) @ weights + biases
-    probabilities = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
-    progress, settings = Progress(), finetune.Settings(batch_size=count, dropout_rate=0)
+    weights, biases = map(np.float64, session.run(network.model.variables['fc8']))
+    logits = features @ weights + biases
+    progress, settings = Progress(), finetune.Settings(batch_size=4, dropout_rate=0)
     classes, sure = training.run_pass(session, network, source, settings, progress, '')
     assert classes.tolist() == logits.argmax(1).tolist() and progress.correct == (classes == labels).sum()
-    np.testing.assert_allclose(sure, probabilities.max(1), rtol=1e-5)
-    np.testing.assert_allclose(progress.loss_sum, -np.log(probabilities[range(count), labels]).sum(), rtol=1e-5)
-    one_hot = np.eye(3)[labels]
-    session.run(network.train_op, network.feed(source[0], features, np.float32(one_hot), count))
-    gradient = features.T @ (probabilities - one_hot) / count  # of the mean cross-entropy
-    np.testing.assert_allclose(session.run(network.model.variables['fc8'][0]), weights - 0.001 * gradient, atol=1e-7)
+    np.testing.assert_allclose(sure, softmax(logits).max(1), rtol=1e-5)
+    np.testing.assert_allclose(progress.loss_sum, -np.log(softmax(logits)[range(count), labels]).sum(), rtol=1e-5)
+    generator.start_epoch(0)
+    training.run_pass(session, network, source, settings, Progress(), '', log=RowsLog('', []))
+    for start in range(0, count, 4):
+        rows, one_hot = features[start:start + 4], np.eye(3)[labels[start:start + 4]]
+        error = (softmax(rows @ weights + biases) - one_hot) / len(rows)  # gradient of the mean cross-entropy
+        weights, biases = weights - 0.001 * rows.T @ error, biases - 0.001 * error.sum(0)
+    np.testing.assert_allclose(session.run(network.model.variables['fc8'][0]), weights, atol=1e-7)
 
 
 def test_images_go_through_all_layers_on_two_devices_also_where_one_has_none(two_devices):
