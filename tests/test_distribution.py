@@ -164,11 +164,13 @@ def test_a_peer_that_hangs_ends_by_timeout_and_the_run_goes_from_two_workers_to_
     hangs = {'at': {7: signal.SIGSTOP}, 'once': f'{tmp_path}/stopped'}
     processes = start_workers([python({}, [*flags, '--peer_timeout', 15]),
                                f'exec {python(hangs, flags)}'])
-    [(status, _, shown)] = ended(processes[:1])
+    try:
+        [(status, _, shown)] = ended(processes[:1])
+        assert processes[1].poll() is None
+    finally:
+        os.killpg(processes[1].pid, signal.SIGKILL)
+        processes[1].communicate()
     assert status == 75 and re.fullmatch(LOST, without_warnings(shown)) and 'not answered for 15 s' in shown
-    assert processes[1].poll() is None
-    os.killpg(processes[1].pid, signal.SIGKILL)
-    processes[1].communicate()
     assert (run_dir / 'checkpoints' / 'last').read_text().startswith('last-1-')
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(training.Training, 'after_batch',
