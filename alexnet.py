@@ -130,6 +130,11 @@ class AlexNet:
         self.outputs[name] = tf.identity(x, f'{name}/output')
         return self.outputs[name]
 
+    def twin(self, tensor, other):
+        """Return what x, or an output, of another AlexNet is in this one."""
+        [name] = [name for name, output in {'x': other.x, **other.outputs}.items() if output is tensor]
+        return self.outputs.get(name, self.x)
+
     def load_initial_weights(self, session):
         """Give all layers but the skipped ones the values of the weight file.
 
@@ -162,8 +167,8 @@ def matrix_product(x, weights):
     return tf.matmul(x, weights), gradient
 
 
-def open_session(precision='float32', num_threads=None):
-    """Return a session of the current graph.
+def session_config(precision='float32', num_threads=None):
+    """Return the tf.ConfigProto of a session.
 
     precision: of products, 'float32' or 'bfloat16'. num_threads: that compute; None takes one a core. Raises ValueError
     if it could not compute with this precision.
@@ -171,10 +176,17 @@ def open_session(precision='float32', num_threads=None):
     threads = num_threads or 0  # 0: one a core
     config = tf.ConfigProto(intra_op_parallelism_threads=threads, inter_op_parallelism_threads=threads,
                             allow_soft_placement=True)
-    with quiet_startup():
-        if precision == 'bfloat16':  # TensorFlow's own rewriting of the graph; variables stay float32
+    if precision == 'bfloat16':  # TensorFlow's own rewriting of the graph; variables stay float32
+        with quiet_startup():
             if tf.config.list_physical_devices('GPU'):
                 raise ValueError('precision bfloat16: TensorFlow rewrites what runs on CPUs only, and here is a GPU; '
                                  'take float32')
-            config.graph_options.rewrite_options.auto_mixed_precision_onednn_bfloat16 = 1
-        return tf.Session(config=config)
+        config.graph_options.rewrite_options.auto_mixed_precision_onednn_bfloat16 = 1
+    return config
+
+
+def open_session(precision='float32', num_threads=None, make=lambda config: tf.Session(config=config)):
+    """Return a session of the current graph; make: function of the tf.ConfigProto that returns it."""
+    config = session_config(precision, num_threads)
+    with quiet_startup():
+        return make(config)

@@ -18,7 +18,7 @@ with quiet_startup():
 HISTOGRAM_VALUES = 10_000  # of a variable; enough for its shape, and cheap for the 38 million of fc6
 COMPARED = ('val/accuracy', 'val/loss', 'train/accuracy', 'train/loss')  # columns of the HParams tab
 # No result depends on these settings.
-NOT_COMPARED = ('run_dir', 'cache_dir', 'num_threads', 'display_step', 'image_mean')
+NOT_COMPARED = ('run_dir', 'cache_dir', 'num_threads', 'devices', 'peer_timeout', 'display_step', 'image_mean')
 
 
 def step_summaries(model, trained, gradients):
