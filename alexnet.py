@@ -46,6 +46,13 @@ class AlexNet:
 
     def create(self):
         """Build the graph; one line a layer."""
+        x = self.create_convolutions()
+        x = self.fully_connected('fc6', tf.reshape(x, [-1, 6 * 6 * 256]), 4096, stddev=0.005, bias=0.1)
+        x = self.fully_connected('fc7', self.dropout('fc6', x), 4096, stddev=0.005, bias=0.1)
+        self.fc8 = self.fully_connected('fc8', self.dropout('fc7', x), self.num_classes, stddev=0.01, relu=False)
+
+    def create_convolutions(self):
+        """Build conv1 to pool5, which fit images of other sizes too; return pool5."""
         x = self.conv('conv1', self.x, size=11, filters=96, stride=4, padding='VALID')
         x = self.max_pool('pool1', self.local_response_norm('norm1', x))
         x = self.conv('conv2', x, size=5, filters=256, groups=2)
@@ -53,10 +60,7 @@ class AlexNet:
         x = self.conv('conv3', x, size=3, filters=384)
         x = self.conv('conv4', x, size=3, filters=384, groups=2)
         x = self.conv('conv5', x, size=3, filters=256, groups=2)
-        x = self.max_pool('pool5', x)
-        x = self.fully_connected('fc6', tf.reshape(x, [-1, 6 * 6 * 256]), 4096, stddev=0.005, bias=0.1)
-        x = self.fully_connected('fc7', self.dropout('fc6', x), 4096, stddev=0.005, bias=0.1)
-        self.fc8 = self.fully_connected('fc8', self.dropout('fc7', x), self.num_classes, stddev=0.01, relu=False)
+        return self.max_pool('pool5', x)
 
     def conv(self, name, x, size, filters, stride=1, padding='SAME', groups=1):
         """Convolution, in groups of input and output channels, and ReLU.
@@ -70,7 +74,11 @@ class AlexNet:
         pairs = zip(tf.split(x, groups, 3), tf.split(weights, groups, 3)) if groups > 1 else [(x, weights)]
         parts = [tf.nn.conv2d(part, kernel, stride, padding) for part, kernel in pairs]
         x = tf.concat(parts, 3) if groups > 1 else parts[0]
-        return self.keep(name, tf.nn.relu(tf.nn.bias_add(x, biases)))
+        return self.keep(name, tf.nn.relu(self.add_biases(name, x, biases)))
+
+    def add_biases(self, name, x, biases):
+        """Return the sums that a convolution's ReLU is applied to; sample/pretrain.py normalises them."""
+        return tf.nn.bias_add(x, biases)
 
     def fully_connected(self, name, x, units, stddev, bias=0.0, relu=True):
         """Matrix product, and ReLU unless the values are the logits.
@@ -122,6 +130,11 @@ class AlexNet:
         self.outputs[name] = tf.identity(x, f'{name}/output')
         return self.outputs[name]
 
+    def twin(self, tensor, other):
+        """Return what x, or an output, of another AlexNet is in this one."""
+        [name] = [name for name, output in {'x': other.x, **other.outputs}.items() if output is tensor]
+        return self.outputs.get(name, self.x)
+
     def load_initial_weights(self, session):
         """Give all layers but the skipped ones the values of the weight file.
 
@@ -154,8 +167,8 @@ def matrix_product(x, weights):
     return tf.matmul(x, weights), gradient
 
 
-def open_session(precision='float32', num_threads=None):
-    """Return a session of the current graph.
+def session_config(precision='float32', num_threads=None):
+    """Return the tf.ConfigProto of a session.
 
     precision: of products, 'float32' or 'bfloat16'. num_threads: that compute; None takes one a core. Raises ValueError
     if it could not compute with this precision.
@@ -163,10 +176,17 @@ def open_session(precision='float32', num_threads=None):
     threads = num_threads or 0  # 0: one a core
     config = tf.ConfigProto(intra_op_parallelism_threads=threads, inter_op_parallelism_threads=threads,
                             allow_soft_placement=True)
-    with quiet_startup():
-        if precision == 'bfloat16':  # TensorFlow's own rewriting of the graph; variables stay float32
+    if precision == 'bfloat16':  # TensorFlow's own rewriting of the graph; variables stay float32
+        with quiet_startup():
             if tf.config.list_physical_devices('GPU'):
                 raise ValueError('precision bfloat16: TensorFlow rewrites what runs on CPUs only, and here is a GPU; '
                                  'take float32')
-            config.graph_options.rewrite_options.auto_mixed_precision_onednn_bfloat16 = 1
-        return tf.Session(config=config)
+        config.graph_options.rewrite_options.auto_mixed_precision_onednn_bfloat16 = 1
+    return config
+
+
+def open_session(precision='float32', num_threads=None, make=lambda config: tf.Session(config=config)):
+    """Return a session of the current graph; make: function of the tf.ConfigProto that returns it."""
+    config = session_config(precision, num_threads)
+    with quiet_startup():
+        return make(config)

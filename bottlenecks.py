@@ -22,27 +22,35 @@ FED_AT = {'fc6': 'pool5', 'fc7': 'fc6', 'fc8': 'fc7'}  # first trained layer: th
 IMAGES_A_RUN = 128     # images that go through the frozen layers at once
 
 
-def prepare_batches(settings, session, model, data, trained):
+def prepare_batches(settings, session, model, data, trained, distribution):
     """Return (Data, generators, sources), once all listed images are known to be good.
 
-    generators: the ImageDataGenerators of training and validation. sources: for each, the tensor to feed and the
-    batches for it; where the frozen layers' output is stored, it is that. Raises BrokenImages naming list and line of
-    every image that is missing or can't be read; skip_broken leaves these out of the Data.
+    generators: the ImageDataGenerators of training and validation, of the share that the Distribution leaves to this
+    worker. sources: for each, the tensor to feed and the batches for it; where the frozen layers' output is stored, it
+    is that. Raises BrokenImages naming list and line of every image that is missing or can't be read, also by another
+    worker; skip_broken leaves these out of the Data.
     """
     while True:  # with random_crop, validation images are decoded first, and what they lack is found by itself
-        try:
-            generators = make_generators(settings, data)
-            return data, generators, make_sources(settings, session, model, generators, trained)
-        except BrokenImages as error:
-            if not settings.skip_broken:
-                raise
-            print_skipped(error.broken)
-            data = without(data, error.broken)
+        generators, broken = make_generators(settings, data, distribution.share), {}
+        with distribution.patience():
+            try:
+                sources = make_sources(settings, session, model, generators, trained)
+            except BrokenImages as error:
+                broken = error.broken
+        broken = distribution.all_broken(data[:2], broken)
+        if not broken:
+            _, val = sources[1]  # a worker that has no room to store can't take as many at once
+            val.VALIDATION_BATCH = min(distribution.gather(val.VALIDATION_BATCH))
+            return data, generators, sources
+        if not settings.skip_broken:
+            raise BrokenImages(data[:2], broken)
+        print_skipped(broken)
+        data = without(data, broken)
 
 
-def make_generators(settings, data):
-    """Return the ImageDataGenerators of training and of validation."""
-    options = {'nb_classes': len(data.class_names), 'scale_size': scale_size(settings),
+def make_generators(settings, data, share=(0, 1)):
+    """Return the ImageDataGenerators of training and of validation; share: (worker, workers)."""
+    options = {'nb_classes': len(data.class_names), 'scale_size': scale_size(settings), 'share': share,
                'crop_size': (IMAGE_SIZE, IMAGE_SIZE), 'seed': settings.seed, 'num_threads': settings.num_threads}
     return [ImageDataGenerator(data.train, settings.horizontal_flip, True, random_crop=settings.random_crop, **options),
             ImageDataGenerator(data.val, **options)]
@@ -57,7 +65,7 @@ def make_sources(settings, session, model, generators, trained):
     plain = generators[:len(generators) - len(stored)]
     if plain:
         print(f'what the frozen layers compute {"of the training images " if stored else ""}is not stored: {reason}')
-        lists = [generator.image_list for generator in plain]
+        lists = [generator.image_list.share(*generator.share) for generator in plain]
         broken = find_broken(lists, load_image, settings.cache_dir, settings.num_threads,
                              progress_bar('checking images'))
         if broken:
@@ -115,8 +123,8 @@ def network_key(session, model, output, precision, scale_size):
 class StoredBatches:
     """The passes of an ImageDataGenerator, same order, same flips, with stored features in place of images.
 
-    array: float32 [rows, ...]. rows: int64 [2, n], where in it each image of the generator's list is, as it is
-    and mirrored.
+    array: float32 [rows, ...]. rows: int64 [2, n], where in it each image of the generator's share of the list is, as
+    it is and mirrored.
     """
 
     VALIDATION_BATCH = 1024  # features are a seventeenth of an image, or less
@@ -133,14 +141,14 @@ class StoredBatches:
 
     def read(self, indices):
         """Return the features and labels at positions in the list."""
-        rows = self.rows[self.generator.flipped[indices].astype(int), indices]
+        rows = self.rows[self.generator.flipped[indices].astype(int), indices // self.generator.share[1]]
         return self.array[rows], self.generator.one_hot(indices)
 
 
 def store_batches(session, model, output, generators, folder, share, num_threads, progress):
     """Return the StoredBatches of ImageDataGenerators, after storing what is missing; raises as store_features."""
     start = time.monotonic()
-    parts = [(generator.image_list, generator.horizontal_flip) for generator in generators]
+    parts = [(generator.image_list.share(*generator.share), generator.horizontal_flip) for generator in generators]
     array, rows, computed = store_features(session, model, output, parts, generators[0].load_plain, folder, share,
                                            num_threads, progress)
     print(f'{output} of {sum(part.size for part in rows):,} images, {computed:,} of them computed now '
@@ -171,7 +179,8 @@ def store_features(session, model, output, parts, load_image, folder, share, num
         broken.update(compute_features(session, model, output, missing, load_image, store, num_threads, progress))
         if broken:
             raise BrokenImages([image_list for image_list, _ in parts], broken)
-        rows = [np.array([[store.rows[key] for key in row_keys] for row_keys in part_keys]) for part_keys in keys]
+        rows = [np.array([[store.rows[key] for key in row_keys] for row_keys in part_keys], np.int64)
+                for part_keys in keys]
         return store.read().reshape(-1, *shape), rows, store.count - before
 
 

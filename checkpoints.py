@@ -69,6 +69,10 @@ class Checkpoints:
             self.read(session, 'best', f'best-{self.best_epoch}')
         self.restore_last(session)
 
+    def show_best(self, session):
+        """Give the trained layers their values of the best epoch."""
+        session.run(self.use_best)
+
     def restore_last(self, session):
         """Give the variables that change the values of `last`."""
         self.read(session, 'last', self.progress.name)
@@ -172,6 +176,18 @@ class Checkpoints:
 
     def path(self, name):
         return os.path.join(self.folder, name)
+
+
+class ChiefsCheckpoints:
+    """The checkpoints of a run on a worker that is not the chief: it has the Progress, the chief the rest."""
+
+    def begin(self, session, run_dir, progress):
+        self.progress = progress or Progress()
+
+    def leave(self, *arguments):
+        """Do nothing."""
+
+    restore = restore_last = show_best = save_epoch = save_step = save = save_best = leave
 
 
 def read_progress(run_dir):

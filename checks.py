@@ -13,13 +13,16 @@ from lists import SHOWN_ERRORS, list_warnings, read_data
 KEY_BYTES = 16
 
 
-def read_lists(settings):
-    """Return the Data of the lists, once every listed file has been looked at; says what is left out, or odd."""
+def read_lists(settings, shared=lambda look, image_lists: look(image_lists)):
+    """Return the Data of the lists, once every listed file has been looked at; says what is left out, or odd.
+
+    shared: function that returns what look(image_lists) does, and leaves a part of the lists to other workers.
+    """
     def look(image_lists):
         return find_broken(image_lists, check_image, settings.cache_dir, settings.num_threads,
                            progress_bar('looking at images'))
-    data, broken = read_data(settings.train_file, settings.val_file, settings.labels_file, settings.num_classes, look,
-                             settings.skip_broken)
+    data, broken = read_data(settings.train_file, settings.val_file, settings.labels_file, settings.num_classes,
+                             lambda image_lists: shared(look, image_lists), settings.skip_broken)
     print_skipped(broken)
     for line in list_warnings(data):
         print(f'warning: {line}', file=sys.stderr)

@@ -206,7 +206,8 @@ def quiet_startup():
     TF_CPP_MIN_LOG_LEVEL alone does not do it: the lines come before the log level is in force. Errors still show, but
     for the last words of a process that is aborted in the meantime.
     """
-    os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
+    # 2: errors. A worker that loses another one has a dozen of these to say, and then says it once.
+    os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3' if os.environ.get('TF_CONFIG') else '2')
     sys.stderr.flush()
     saved = os.dup(2)
     with tempfile.TemporaryFile() as held, without_keras():

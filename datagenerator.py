@@ -18,12 +18,15 @@ class ImageDataGenerator:
     crop_size: (width, height) to cut out of the scaled image, anywhere if random_crop, else at its centre; None: all.
     seed: order, flips and crops depend on it and on the number of the pass alone; None draws one.
     num_threads: threads that decode; None takes one a core. They work at most a batch ahead.
+    share: (worker, workers); order and batches are those of the whole list, and of each batch comes what belongs to
+    ImageList.share of this worker, down to no image.
     """
 
     VALIDATION_BATCH = 256  # images at once where no training step follows
 
     def __init__(self, class_list, horizontal_flip=False, shuffle=False, mean=IMAGENET_MEAN, scale_size=(227, 227),
-                 nb_classes=2, *, crop_size=None, random_crop=False, seed=None, num_threads=None):
+                 nb_classes=2, *, crop_size=None, random_crop=False, seed=None, num_threads=None,
+                 share=(0, 1)):
         image_list = class_list if isinstance(class_list, ImageList) else read_list(class_list)
         check_labels(image_list, nb_classes)
         self.image_list, self.images, self.labels = image_list, image_list.paths, image_list.labels
@@ -31,7 +34,7 @@ class ImageDataGenerator:
         self.mean, self.scale_size, self.n_classes = np.asarray(mean, np.float32), tuple(scale_size), nb_classes
         self.crop_size, self.random_crop = tuple(crop_size or scale_size), random_crop
         self.seed = int(np.random.SeedSequence().entropy) if seed is None else seed
-        self.data_size = len(self.images)
+        self.data_size, self.share = len(self.images), share
         self.epoch = -1
         self.pool = ThreadPoolExecutor(num_threads or os.cpu_count(), thread_name_prefix='decode')
         self.reset_pointer()
@@ -72,21 +75,31 @@ class ImageDataGenerator:
         self.loading = None
 
     def next_indices(self, batch_size):
-        """Return the positions in the list of the next at most `batch_size` images of this pass, int64 [n]."""
+        """Return the positions in the list of the next at most `batch_size` images of this pass, int64 [n].
+
+        Of a batch that is shared, those of this worker.
+        """
         indices = self.order[self.pointer:self.pointer + batch_size]
         self.pointer += len(indices)
-        return indices
+        return self.of_share(indices)
+
+    def of_share(self, indices):
+        """Return those of the positions in the list that belong to this worker."""
+        worker, workers = self.share
+        return indices[indices % workers == worker]
 
     def next_batch(self, batch_size):
         """Return the next images, float32 [n, height, width, 3], and labels, one-hot float32 [n, nb_classes].
 
-        n is batch_size, or what is left of the pass. Raises ValueError after its end, and for an unreadable image.
+        n is batch_size, or what is left of the pass; of these, this worker's share. Raises ValueError after the end of
+        the pass, and for an unreadable image.
         """
         start, indices = self.pointer, self.next_indices(batch_size)
-        if not len(indices):
+        if start >= self.data_size:
             raise ValueError(f'all {self.data_size} images of this pass are read: call reset_pointer()')
         if self.loading is None:
-            self.loading = map_ahead(self.load, self.order[start:], self.pool, ahead=batch_size)
+            self.loading = map_ahead(self.load, self.of_share(self.order[start:]), self.pool,
+                                     ahead=-(-batch_size // self.share[1]))
         images = np.empty((len(indices), self.crop_size[1], self.crop_size[0], 3), np.float32)
         for row in range(len(indices)):
             images[row] = next(self.loading)

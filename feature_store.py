@@ -102,4 +102,6 @@ class FeatureStore:
 
     def read(self):
         """Return all rows, float32 [n, width], mapped from the disk, not read."""
+        if not self.count:  # no file without content can be mapped
+            return np.empty((0, self.width), np.float32)
         return np.memmap(os.path.join(self.folder, 'features'), np.float32, 'r', shape=(self.count, self.width))

@@ -7,17 +7,19 @@ from typing import Literal
 
 from alexnet import LAYERS, open_session, tf
 from bottlenecks import prepare_batches, scale_size
-from checkpoints import Checkpoints
+from checkpoints import Checkpoints, ChiefsCheckpoints
 from checks import read_lists
 from console import command_line, run_command, setting
+from cluster import LostPeer
+from distribution import Distribution
 from images import IMAGENET_MEAN
 from optimization import build_network
-from reports import RunLog, best_row
-from resume import COUNTS, check_unchanged, parse_run_settings, read_earlier
+from reports import RowsLog, RunLog, best_row
+from resume import COUNTS, check_unchanged, parse_run_settings, read_shared_earlier
 from runs import RunFolder
 from screen import class_table, layer_table
 from training import Training
-from weights import find_weights
+from weights import find_weights, is_starter
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +35,8 @@ class Settings:
 
     # The network
     weights_path: str = setting(
-        'auto', 'a .npy or .caffemodel file; auto: bvlc_alexnet.npy, downloaded if need be; none: no file')
+        'auto', 'a .npy or .caffemodel file; none: no file; auto: bvlc_alexnet.npy, downloaded if need be, or else '
+        'sample/starter_weights.npy')
     train_layers: tuple[str, ...] = setting(('fc7', 'fc8'), f'layers that are trained, of {" ".join(LAYERS)}')
     skip_layers: tuple[str, ...] | None = setting(None, 'trained layers that start from scratch; None: train_layers')
 
@@ -64,6 +67,8 @@ class Settings:
     precision: Literal['float32', 'bfloat16'] = setting(
         'float32', 'of products; bfloat16: for CPUs with AVX512-BF16 or AMX')
     num_threads: int | None = setting(None, 'threads that decode and that compute; None: one a core')
+    devices: tuple[str, ...] | None = setting(None, 'that share each batch, as GPU:0 GPU:1; None: all GPUs, or the CPU')
+    peer_timeout: float = setting(600.0, 'seconds to wait for other machines, more than any takes to save, above 0')
 
     # What is written
     run_dir: str | None = setting(None, 'folder for all that a run writes; None: a new runs/<date>-<time>')
@@ -71,8 +76,9 @@ class Settings:
     display_step: int = setting(20, 'steps between histograms in TensorBoard, 1 or more; later in a long run rarer')
 
 
-NO_WEIGHTS = ('WARNING: no pretrained weights: every layer starts from random values, and results on real photos will '
-              'be far below those with the ImageNet weights. See "Weights" in README.md')
+STARTER_WARNING = ('WARNING: these are not the ImageNet weights. conv1 to conv5 are starter weights, which have seen drawings '
+                   'alone, and fc6, fc7 and fc8 start from random values: results on real photos will be far below '
+                   'those with the ImageNet weights. See "Weights" in README.md')
 
 
 def finetune(settings):
@@ -82,42 +88,54 @@ def finetune(settings):
     work, FloatingPointError for a loss that is not finite.
     """
     check_settings(settings)
-    with RunFolder(settings.resume or settings.run_dir, must_exist=bool(settings.resume)) as folder:
-        data = read_lists(settings)
-        weights_path = choose_weights(settings, folder.settings)
+    with Distribution(settings) as distribution, RunFolder(
+            settings.resume or settings.run_dir, bool(settings.resume), distribution.is_chief) as folder:
+        data = read_lists(settings, distribution.find_broken)
+        weights_path = distribution.from_chief(lambda: choose_weights(settings, folder.settings))
         trained, skipped = choose_layers(settings, weights_path)
         effective = effective_settings(settings, data, weights_path, trained, skipped)
-        earlier = read_earlier(folder, effective, data.class_names)
-        warning = NO_WEIGHTS if weights_path is None and settings.weights_path == 'auto' else None
+        distribution.check_agreement(effective)
+        earlier = read_shared_earlier(distribution, folder, effective, data.class_names)
+        warning = STARTER_WARNING if is_starter(weights_path) else None
         if warning:
             print(warning, file=sys.stderr)
         with tf.Graph().as_default() as graph:
             tf.set_random_seed(settings.seed)
-            network = build_network(settings, data, trained, skipped, weights_path)
+            with distribution.strategy.scope():
+                network = build_network(settings, data, trained, skipped, weights_path)
             variables = network.model.variables
             frozen = [variable for layer in LAYERS if layer not in trained for variable in variables[layer]]
-            checkpoints = Checkpoints(frozen, [variable for layer in trained for variable in variables[layer]])
+            checkpoints = ChiefsCheckpoints() if not distribution.is_chief else Checkpoints(
+                frozen, [variable for layer in trained for variable in variables[layer]])
+            distribution.make_spread()
             graph.finalize()
-            with open_session(settings.precision, settings.num_threads) as session:
+            with open_session(settings.precision, settings.num_threads, distribution.session) as session:
                 if earlier.progress:
                     checkpoints.restore(session, folder.path, earlier.progress, best_row(earlier.rows))
-                else:
+                elif distribution.is_one_device:
                     initialize(session, graph, network.model)
+                elif distribution.is_chief:
+                    distribution.load(session, first_values(settings, data, trained, skipped, weights_path))
+                distribution.spread(session)
                 layers = layer_table(network.model, trained, set(LAYERS) - set(skipped))
-                print('\n'.join(class_table(data) + layers))
-                data, generators, sources = prepare_batches(settings, session, network.model, data, trained)
+                if distribution.is_chief:
+                    print('\n'.join(class_table(data) + layers))
+                data, generators, sources = prepare_batches(settings, session, network.model, data, trained,
+                                                            distribution)
                 effective = effective_settings(settings, data, weights_path, trained, skipped)
-                check_unchanged(folder, effective, COUNTS)
-                folder.write(effective, data.class_names)
-                checkpoints.begin(session, folder.path, earlier.progress)
+                distribution.from_chief(lambda: check_unchanged(folder, effective, COUNTS))
+                run_dir = distribution.from_chief(lambda: folder.write(effective, data.class_names))
+                checkpoints.begin(session, run_dir, earlier.progress)
                 step = session.run(tf.train.get_global_step(graph))
-                with RunLog(folder.path, effective, command_line('finetune.py', settings), data, generators, layers,
-                            earlier.rows, step) as log:
+                log = RowsLog(run_dir, earlier.rows) if not distribution.is_chief else RunLog(
+                    run_dir, effective, command_line('finetune.py', settings), data, generators, layers, earlier.rows,
+                    step)
+                with log:
                     log.begin(lambda: session.run(variables['conv1'][0]))
-                    Training(settings, session, network, sources, log, checkpoints).run()
+                    Training(settings, session, network, sources, log, checkpoints, distribution).run()
         if warning:
             print(warning, file=sys.stderr)
-    return log.best['val_accuracy'], log.best['epoch'], folder.path
+    return log.best['val_accuracy'], log.best['epoch'], run_dir
 
 
 def check_settings(settings):
@@ -135,6 +153,7 @@ def check_settings(settings):
         ('seed', '0 to 2147483647', 0 <= settings.seed < 2**31),
         ('num_classes', '2 or more', settings.num_classes is None or settings.num_classes >= 2),
         ('num_threads', '1 or more', settings.num_threads is None or settings.num_threads >= 1),
+        ('peer_timeout', 'above 0', 0 < settings.peer_timeout < float('inf')),
         ('display_step', '1 or more', settings.display_step >= 1)) if not right]
     unknown = sorted(set(settings.train_layers + (settings.skip_layers or ())) - set(LAYERS))
     if unknown:
@@ -146,11 +165,15 @@ def check_settings(settings):
 
 
 def choose_layers(settings, weights_path):
-    """Return (layers that are trained, layers of these that start from scratch); all and all without a file."""
+    """Return (layers that are trained, layers of these that start from scratch); all and all without a file.
+
+    The starter weights end at pool5: the layers above it are then always among both.
+    """
     if weights_path is None:
         return LAYERS, LAYERS
-    trained = tuple(layer for layer in LAYERS if layer in settings.train_layers)
-    skipped = trained if settings.skip_layers is None else settings.skip_layers
+    missing = ('fc6', 'fc7', 'fc8') if is_starter(weights_path) else ()
+    trained = tuple(layer for layer in LAYERS if layer in settings.train_layers + missing)
+    skipped = trained if settings.skip_layers is None else settings.skip_layers + missing
     return trained, tuple(layer for layer in trained if layer in skipped)  # each once: named twice, it would step twice
 
 
@@ -171,6 +194,18 @@ def initialize(session, graph, model):
         model.load_initial_weights(session)
 
 
+def first_values(settings, data, trained, skipped, weights_path):
+    """Return {name of variable: first value} on one device.
+
+    What is random follows from an operation's place in the graph: where several devices put others before it, all draw
+    what one would.
+    """
+    with tf.Graph().as_default() as graph, open_session(settings.precision, settings.num_threads) as session:
+        tf.set_random_seed(settings.seed)
+        initialize(session, graph, build_network(settings, data, trained, skipped, weights_path).model)
+        return session.run({variable.op.name: variable for variable in tf.global_variables()})
+
+
 def effective_settings(settings, data, weights_path, trained, skipped):
     """Return the settings as a dict, with the weight file and layers that were chosen, and counts of images."""
     return {**dataclasses.asdict(settings), 'resume': None, 'num_classes': len(data.class_names),
@@ -186,6 +221,9 @@ def main(arguments):
     except FloatingPointError as error:
         print(f'error: {error}', file=sys.stderr)
         return 3
+    except LostPeer as error:
+        print(f'error: {error}', file=sys.stderr)
+        return os.EX_TEMPFAIL  # 75
     except tf.errors.OpError as error:  # a full disk or memory, as TensorFlow says it
         raise OSError(error.message.splitlines()[0]) from error
     print(f'best val_accuracy {accuracy:.4f} (epoch {epoch}) in {run_dir}')

@@ -19,6 +19,10 @@ class ImageList(NamedTuple):
     labels: np.ndarray
     lines: np.ndarray
 
+    def share(self, worker, workers):
+        """Return the ImageList of this worker's share: the images whose position, modulo `workers`, is `worker`."""
+        return ImageList(self.file, *(part[worker::workers] for part in self[1:]))
+
 
 class Data(NamedTuple):
     """The lists to learn from and to measure with, and the class names in the order of their numbers."""

@@ -1,5 +1,6 @@
 """The graph of a training run: network, loss, learning rate, and the optimizer's step."""
 
+import dataclasses
 from typing import NamedTuple
 
 import numpy as np
@@ -8,46 +9,109 @@ from alexnet import IMAGE_SIZE, AlexNet, tf
 from summaries import step_summaries, thin
 
 
-class Network(NamedTuple):
-    """The tensors and operations that the loop feeds and fetches."""
+@dataclasses.dataclass(frozen=True)
+class Replica:
+    """The network on one device, with the tensors and operations for its rows of a batch."""
 
     model: AlexNet
     labels: tf.Tensor         # float32 [n, num_classes], one-hot
     keep_prob: tf.Tensor      # scalar, 1 unless fed
+    batch_count: tf.Tensor    # scalar, images of the whole batch, on all devices; n unless fed
     learning_rate: tf.Tensor  # scalar, of the coming step
-    loss_sum: tf.Tensor       # scalar, cross-entropy summed over the batch, nats
-    correct: tf.Tensor        # scalar int, images of the batch whose largest logit is their label's
-    predictions: tuple        # int32 [n], the class of each image's largest logit; float32 [n], its probability
+    loss_sum: tf.Tensor       # scalar, cross-entropy summed over the rows, nats
+    correct: tf.Tensor        # scalar float, rows whose largest logit is their label's
+    predictions: tuple        # int32 [n], the class of each row's largest logit; float32 [n], its probability
     train_op: tf.Operation
     summaries: tf.Tensor      # serialized, of the state of the trained layers
+
+
+class Network(NamedTuple):
+    """The tensors and operations that the loop feeds and fetches."""
+
+    replicas: tuple           # a Replica a device of this machine
+    learning_rate: tf.Tensor  # scalar, of the coming step
+    loss_sum: tf.Tensor       # scalar, cross-entropy summed over the batch, on whatever devices, nats
+    correct: tf.Tensor        # scalar float, images of the batch whose largest logit is their label's
+    predictions: list         # of each replica, as there; the last rows can be those of `feed`
+    train_op: tf.Operation
+    summaries: tf.Tensor      # of the first replica
+
+    @property
+    def model(self):
+        return self.replicas[0].model
+
+    @property
+    def labels(self):
+        return self.replicas[0].labels
+
+    def feed(self, inputs, values, labels, batch_count, keep_prob=1.0):
+        """Return what to feed for this machine's share of a batch, whose rows are dealt out to the replicas.
+
+        inputs: the tensor of `model` that takes the values, x or one of outputs. batch_count: images of the whole
+        batch. A replica without a row gets one of zeros, whose label is no class, so that it has no loss and can't be
+        right: TensorFlow can't pool and split a batch of no rows.
+        """
+        feed, count = {}, len(self.replicas)
+        if len(labels) < count:
+            values, labels = (np.concatenate([rows, np.zeros((count - len(rows), *rows.shape[1:]), np.float32)])
+                              for rows in (values, labels))
+        for number, replica in enumerate(self.replicas):
+            rows = slice(number * len(labels) // count, (number + 1) * len(labels) // count)
+            feed.update({replica.model.twin(inputs, self.model): values[rows], replica.labels: labels[rows],
+                         replica.batch_count: batch_count, replica.keep_prob: keep_prob})
+        return feed
 
 
 def build_network(settings, data, trained, skipped, weights_path):
     """Add the network, its loss and its training step to the graph; return the Network.
 
     A step changes the variables of the layers `trained` alone. Those also in `skipped` begin at random values; the
-    others keep their pretrained values and take smaller steps. data: the Data to be trained on.
+    others keep their pretrained values and take smaller steps. data: the Data to be trained on. In the scope of a
+    tf.distribute strategy, there is a replica on each of its devices, and a step is that of all their rows.
     """
+    strategy = tf.distribute.get_strategy()
+    for_each, local = strategy.extended.call_for_each_replica, strategy.experimental_local_results
+    parts = for_each(build_replica, (settings, data, trained, skipped, weights_path))
+    sums = for_each(lambda replica: tf.stack([replica.loss_sum, replica.correct]), (parts,))
+    loss_sum, correct = tf.unstack(local(strategy.reduce(tf.distribute.ReduceOp.SUM, sums, axis=None))[0])
+    replicas = local(parts)
+    return Network(replicas, replicas[0].learning_rate, loss_sum, correct,
+                   [replica.predictions for replica in replicas],
+                   tf.group(*[replica.train_op for replica in replicas]), replicas[0].summaries)
+
+
+def build_replica(settings, data, trained, skipped, weights_path):
+    """Add the network, its loss and its training step to the graph on one device; return the Replica."""
     images = tf.placeholder(tf.float32, [None, IMAGE_SIZE, IMAGE_SIZE, 3], 'images')
     labels = tf.placeholder(tf.float32, [None, len(data.class_names)], 'labels')
     keep_prob = tf.placeholder_with_default(1.0, [], 'keep_prob')
     step = tf.train.get_or_create_global_step()
     model = AlexNet(images, keep_prob, len(data.class_names), skipped, weights_path,
-                    dropout_seed=tf.stack([tf.constant(settings.seed, tf.int64), step]))
+                    dropout_seed=dropout_seed(settings.seed, step))
     losses = tf.nn.softmax_cross_entropy_with_logits_v2(labels, model.fc8)
     classes = tf.argmax(model.fc8, 1, output_type=tf.int32)
-    correct = tf.equal(classes, tf.argmax(labels, 1, output_type=tf.int32))
+    correct = tf.reduce_sum(labels * tf.one_hot(classes, len(data.class_names)))
     num_steps = settings.num_epochs * -(-len(data.train.paths) // settings.batch_size)
     learning_rate = learning_rate_at(step, num_steps, settings.learning_rate, settings.lr_schedule)
     balanced = settings.class_weights == 'balanced'
     weights = balanced_weights(data.train.labels, len(data.class_names)) if balanced else 1.0
     fresh = [variable for layer in skipped for variable in model.variables[layer]]
     pretrained = [variable for layer in trained if layer not in skipped for variable in model.variables[layer]]
-    loss = training_loss(labels, model.fc8, settings.label_smoothing, weights)
+    batch_count = tf.placeholder_with_default(tf.cast(tf.shape(labels)[0], tf.float32), [], 'batch_count')
+    loss = training_loss(labels, model.fc8, settings.label_smoothing, weights, batch_count)
     train_op, gradients = minimize(loss, learning_rate, settings, fresh, pretrained)
-    return Network(model, labels, keep_prob, learning_rate, tf.reduce_sum(losses),
-                   tf.reduce_sum(tf.cast(correct, tf.int32)), (classes, tf.reduce_max(tf.nn.softmax(model.fc8), 1)),
-                   train_op, step_summaries(model, trained, gradients))
+    return Replica(model, labels, keep_prob, batch_count, learning_rate, tf.reduce_sum(losses), correct,
+                   (classes, tf.reduce_max(tf.nn.softmax(model.fc8), 1)), train_op,
+                   step_summaries(model, trained, gradients))
+
+
+def dropout_seed(seed, step):
+    """Return the int64 [2] tensor that what is dropped in a step follows from: on each replica other units are."""
+    pair = tf.stack([tf.constant(seed, tf.int64), step])
+    if tf.distribute.get_strategy().num_replicas_in_sync == 1:
+        return pair
+    replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+    return tf.random.experimental.stateless_fold_in(pair, replica)
 
 
 def balanced_weights(labels, num_classes):
@@ -60,15 +124,17 @@ def balanced_weights(labels, num_classes):
     return np.float32(np.where(counts > 0, len(labels) / (np.count_nonzero(counts) * np.maximum(counts, 1)), 0))
 
 
-def training_loss(labels, logits, label_smoothing, class_weights):
+def training_loss(labels, logits, label_smoothing, class_weights, batch_count=None):
     """Return what training makes smaller: the mean cross-entropy of the batch, each image times its class's weight.
 
+    batch_count: scalar, images of the batch, if these are a part of it; the losses of the parts then add up to its own.
     labels: one-hot float32 [n, num_classes]; with label_smoothing s, 1 becomes 1 - s + s / num_classes, and 0 becomes
     s / num_classes (Szegedy et al., 2016). class_weights: float32 [num_classes].
     """
     smoothed = labels * (1 - label_smoothing) + label_smoothing / int(labels.shape[1])
     losses = tf.nn.softmax_cross_entropy_with_logits_v2(smoothed, logits)
-    return tf.reduce_mean(losses * tf.reduce_sum(labels * class_weights, 1))
+    weighted = losses * tf.reduce_sum(labels * class_weights, 1)
+    return tf.reduce_mean(weighted) if batch_count is None else tf.reduce_sum(weighted) / batch_count
 
 
 def learning_rate_at(step, num_steps, learning_rate, lr_schedule):
@@ -92,20 +158,24 @@ def minimize(loss, learning_rate, settings, fresh, pretrained):
     of the learning rate that `pretrained` take. As in Caffe's solvers, the learning rate goes into the velocity,
     v = momentum * v + learning_rate * (gradient + weight_decay * w), w -= v, so that what was gathered before a change
     of the rate keeps its size: TensorFlow's optimizer applies its rate to the whole velocity, hence is given the loss
-    times the rate, and 1. Adam is as in Caffe, with `momentum` for beta1. Biases do not decay.
+    times the rate, and 1. Adam is as in Caffe, with `momentum` for beta1. Biases do not decay. In a replica, the
+    optimizer adds the gradients of all replicas, so the loss is a part of the whole, and so is each one's decay.
     """
-    adam = settings.optimizer == 'adam'
+    adam, replicas = settings.optimizer == 'adam', tf.distribute.get_strategy().num_replicas_in_sync
     scale = 1.0 if adam else learning_rate
     gradients = tf.gradients(scale * loss, fresh + pretrained)
-    shown = {variable.op.name: thin(gradient) / scale for variable, gradient in zip(fresh + pretrained, gradients)}
+    shown = {variable.op.name: thin(gradient) / scale * replicas
+             for variable, gradient in zip(fresh + pretrained, gradients)}
     if settings.weight_decay:
-        gradients = [gradient + scale * settings.weight_decay * variable if variable.shape.rank > 1 else gradient
+        decay = settings.weight_decay / replicas
+        gradients = [gradient + scale * decay * variable if variable.shape.rank > 1 else gradient
                      for gradient, variable in zip(gradients, fresh + pretrained)]
     steps = []
     for share, variables in ((1.0, fresh), (settings.pretrained_lr_share, pretrained)):
         if variables:
             optimizer = make_optimizer(settings, learning_rate * share if adam else share)
-            steps.append(optimizer.apply_gradients(list(zip(gradients, variables))))
+            with tf.control_dependencies(steps):  # GPUs must all add up the same gradients at the same time
+                steps.append(optimizer.apply_gradients(list(zip(gradients, variables))))
         gradients = gradients[len(variables):]
     with tf.control_dependencies(steps):
         return tf.assign_add(tf.train.get_or_create_global_step(), 1).op, shown

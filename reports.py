@@ -2,9 +2,11 @@
 
 import contextlib
 import csv
+import importlib
 import itertools
 import os
 import sys
+import threading
 import time
 
 import numpy as np
@@ -23,7 +25,8 @@ MISTAKES = 24                # shown at most
 MOST_CLASSES_MATRIX = 1000   # with more, a confusion matrix takes megabytes that nobody can look at
 SECONDS_BETWEEN_PICTURES = 2
 LINES_BETWEEN_HEADERS = 20
-NOTHING_TO_WRITE_ON = OSError, tf.errors.OpError  # what a full disk raises: it has no room for a report either
+# What a full disk raises, which has no room for a report either, and LostPeer, after which the run goes on at once.
+NOTHING_TO_WRITE_ON = OSError, tf.errors.OpError
 
 
 class RunLog:
@@ -70,7 +73,7 @@ class RunLog:
         """
         images, self.fetch_filters = self.train_images, fetch_filters
         images.start_epoch(0)
-        indices = images.next_indices(min(FIRST_BATCH, self.settings['batch_size']))
+        indices = images.of_share(images.order)[:min(FIRST_BATCH, self.settings['batch_size'])]
         self.add_picture(self.step, 'first_batch', pictures.sheet(
             [pictures.labelled(pictures.visible(image, images.mean), self.data.class_names[images.labels[index]])
              for index, image in zip(indices, images.pool.map(images.load, indices))], columns=4))
@@ -110,6 +113,8 @@ class RunLog:
         self.write_heat(step, metrics['epoch'], predictions, is_final)
         self.print_epoch(metrics)
         self.warn(predictions.classes)
+        if is_final:  # half a second, while the last checkpoint is written
+            threading.Thread(target=importlib.import_module, args=['figures'], daemon=True).start()
 
     def confusion_matrix(self, predictions):
         return confusion_matrix(predictions.labels, predictions.classes, len(self.data.class_names))
@@ -211,6 +216,26 @@ class RunLog:
         """Open a file of the run folder for writing; it has its name only once it is whole."""
         text = {} if 'b' in mode else {'newline': '', 'encoding': 'utf-8', 'errors': 'surrogateescape'}
         return new_file(os.path.join(self.run_dir, name), mode, replace=True, **text)
+
+
+class RowsLog(contextlib.nullcontext):
+    """The log on a worker that is not the chief: it has the rows, the chief the rest."""
+
+    def __init__(self, run_dir, rows):
+        super().__init__(self)
+        self.run_dir, self.rows = run_dir, list(rows)
+
+    @property
+    def best(self):
+        return best_row(self.rows)
+
+    def write_epoch(self, step, metrics, predictions, is_best, is_final):
+        self.rows.append(metrics)
+
+    def leave(self, *arguments):
+        """Do nothing."""
+
+    begin = show_best = wants_summaries = leave
 
 
 def read_rows(run_dir, count):

@@ -31,6 +31,7 @@ def parse_run_settings(settings_class, arguments):
     if run_dir and is_run(run_dir):
         stored = read_settings(os.path.join(run_dir, 'settings.json'))
         words = [word for field in dataclasses.fields(settings_class) if field.name in stored
+                 and field.name != 'devices'  # which are the machine's, not the run's
                  for word in flag_words(field.name, stored[field.name])]
         settings = dataclasses.replace(parse_settings(settings_class, words + arguments), resume=None, run_dir=run_dir)
     return settings
@@ -49,6 +50,15 @@ def read_earlier(folder, effective, class_names):
         raise ValueError(f'the run in {folder.path} can not go on: the classes are not those of its labels.txt')
     progress = read_progress(folder.path)
     return Earlier(progress, read_rows(folder.path, progress.epochs) if progress else [])
+
+
+def read_shared_earlier(distribution, *arguments):
+    """Return on all workers of the Distribution what read_earlier returns on the chief, who has the run folder."""
+    def read():
+        progress, rows = read_earlier(*arguments)
+        return progress and dataclasses.asdict(progress), rows
+    progress, rows = distribution.from_chief(read)
+    return Earlier(progress and Progress(**progress), rows)
 
 
 def check_unchanged(folder, effective, names):

@@ -24,14 +24,17 @@ class RunFolder:
     settings: the dict of a run that goes on; None for a new one. must_exist: it has to go on. Use it as a context
     manager: until the block ends, or the process, no other one gets in. Raises ValueError where another is at work,
     where the folder can't be made, or where it holds anything that is not a run's: nothing else is ever overwritten.
+    is_own: False if another process writes it; then nothing is read or written here.
     """
 
-    def __init__(self, path, must_exist=False):
-        if must_exist and not is_run(path):
+    def __init__(self, path, must_exist=False, is_own=True):
+        if is_own and must_exist and not is_run(path):
             raise ValueError(f'{path} is not the folder of a run: there is nothing to go on with')
-        self.path, self.settings, self.lock = path, None, None
+        self.path, self.is_own, self.settings, self.lock = path, is_own, None, None
 
     def __enter__(self):
+        if not self.is_own:
+            return self
         if self.path and is_run(self.path):
             self.acquire()
             self.settings = read_settings(os.path.join(self.path, 'settings.json'))
@@ -63,7 +66,7 @@ class RunFolder:
     def write(self, settings, class_names):
         """Write settings.json, the dict `settings` with the versions of what computes, and labels.txt.
 
-        Makes the folder of a new run.
+        Makes the folder of a new run; returns its path.
         """
         if not self.lock:
             self.path = self.path or make_new()
@@ -75,6 +78,7 @@ class RunFolder:
         content = {'format': FORMAT, **settings, 'run_dir': self.path, 'versions': versions}
         self.write_text('settings.json', json.dumps(content, indent=2) + '\n')  # first: it makes the folder a run's
         self.write_text('labels.txt', ''.join(f'{name}\n' for name in class_names))
+        return self.path
 
     def write_text(self, name, text):
         with new_file(os.path.join(self.path, name), replace=True, encoding='utf-8') as file:

@@ -6,7 +6,7 @@ import time
 
 from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.custom_scalar import summary as custom_scalars
-from tensorboard.plugins.hparams import api as hparams
+from tensorboard.plugins.hparams import summary_v2 as hparams  # its api imports Keras and takes half a second
 from tensorboard.plugins.text import summary as text
 
 from alexnet import LAYERS
@@ -18,7 +18,7 @@ with quiet_startup():
 HISTOGRAM_VALUES = 10_000  # of a variable; enough for its shape, and cheap for the 38 million of fc6
 COMPARED = ('val/accuracy', 'val/loss', 'train/accuracy', 'train/loss')  # columns of the HParams tab
 # No result depends on these settings.
-NOT_COMPARED = ('run_dir', 'cache_dir', 'num_threads', 'display_step', 'image_mean')
+NOT_COMPARED = ('run_dir', 'cache_dir', 'num_threads', 'devices', 'peer_timeout', 'display_step', 'image_mean')
 
 
 def step_summaries(model, trained, gradients):

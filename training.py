@@ -15,11 +15,11 @@ class Training:
     """The loop over the epochs of a run, from checkpoints.progress on.
 
     sources: (tensor to feed, batches for it) of training and of validation. log: the RunLog, which has the rows of the
-    epochs so far.
+    epochs so far. distribution: the Distribution; all of its workers run this loop, and see the same numbers.
     """
 
-    def __init__(self, settings, session, network, sources, log, checkpoints):
-        self.settings, self.session, self.network = settings, session, network
+    def __init__(self, settings, session, network, sources, log, checkpoints, distribution):
+        self.settings, self.session, self.network, self.distribution = settings, session, network, distribution
         self.log, self.checkpoints = log, checkpoints
         self.source, self.val_source = sources
 
@@ -81,14 +81,16 @@ class Training:
     def validate(self, progress, after_batch=None):
         """Run the validation list once, adding to `progress`; return its predictions, as run_pass does."""
         self.val_source[1].start_epoch(0)
-        return run_pass(self.session, self.network, self.val_source, self.settings, progress, 'validation',
-                        after_batch or self.after_batch)
+        return self.distribution.merge(run_pass(self.session, self.network, self.val_source, self.settings, progress,
+                                                'validation', after_batch or self.after_batch))
 
     def recall_best(self):
         """Compute again what the best epoch of a run that goes on predicts: the report shows it."""
-        self.session.run(self.checkpoints.use_best)
+        self.checkpoints.show_best(self.session)
+        self.distribution.spread(self.session)
         self.log.show_best(*self.validate(Progress(), after_batch=lambda: None))
         self.checkpoints.restore_last(self.session)
+        self.distribution.spread(self.session)
 
 
 def means(part, progress, data):
@@ -103,7 +105,8 @@ def is_last(settings, rows):
 
 
 def run_pass(session, network, source, settings, progress, title, after_batch=lambda: None, log=None):
-    """Run what is left of a pass over a source, (tensor to feed, batches for it); return the predictions.
+    """Run what is left of a pass over a source, (tensor to feed, batches for it); return the predictions for the
+    images of this worker's share.
 
     `progress`, the Progress in this pass, is kept up to date, then after_batch is called. With a log it is training:
     each batch is followed by a training step, under dropout, and sometimes by histograms. The loss is the cross-entropy
@@ -120,19 +123,19 @@ def run_pass(session, network, source, settings, progress, title, after_batch=la
     with tqdm(desc=title, total=data.data_size, initial=done, unit=' images', disable=None, leave=False) as bar:
         for values, labels in data.batches(batch_size):
             step = steps_before + progress.steps + 1
-            feed = {inputs: values, network.labels: labels}
-            if log:
-                feed[network.keep_prob] = 1 - settings.dropout_rate
+            batch_count = min(batch_size, data.data_size - progress.steps * batch_size)  # of which these are a share
+            feed = network.feed(inputs, values, labels, batch_count, 1 - settings.dropout_rate if log else 1.0)
             show = log and log.wants_summaries(step)
             results = session.run({**fetches, 'summaries': network.summaries} if show else fetches, feed)
             if not np.isfinite(results['loss_sum']):
                 raise FloatingPointError(f'the loss is {results["loss_sum"]} in step {progress.steps + 1} of {title}')
             if show:
-                log.write_step(step, results['loss_sum'] / len(labels), results['summaries'])
+                log.write_step(step, results['loss_sum'] / batch_count, results['summaries'])
             progress.loss_sum += float(results['loss_sum'])
             progress.correct += int(results['correct'])
             progress.steps += 1
-            predictions += [results['predictions']] if not log else []
-            bar.update(len(labels))
+            if not log:
+                predictions.append([np.concatenate(parts)[:len(labels)] for parts in zip(*results['predictions'])])
+            bar.update(batch_count)
             after_batch()
     return [np.concatenate(parts) for parts in zip(*predictions)]

@@ -20,6 +20,7 @@ LAYER_SHAPES = {'conv1': (11, 11, 3, 96), 'conv2': (5, 5, 48, 256), 'conv3': (3,
                 'conv4': (3, 3, 192, 384), 'conv5': (3, 3, 192, 256),
                 'fc6': (9216, 4096), 'fc7': (4096, 4096), 'fc8': (4096, 1000)}
 PUBLIC_ADDRESS = 'http://www.cs.toronto.edu/~guerzhoy/tf_alexnet/bvlc_alexnet.npy'
+STARTER_WEIGHTS = os.path.join('sample', 'starter_weights.npy')  # conv1 to conv5, made by sample/pretrain.py
 FILE_LIMIT = 1 << 30  # bytes; AlexNet in double precision, with the gradients that Caffe can save, has 976 MB
 SHOWN_LAYERS = 20
 WEB_PAGE = re.compile(rb'\s*<(!doctype|html|head|body|\?xml)', re.IGNORECASE)
@@ -103,8 +104,8 @@ def find_weights(weights_path, folder):
     """Return the path of the weight file that the setting `weights_path` means, or None to start from scratch.
 
     'none' means from scratch. 'auto' means bvlc_alexnet.npy in `folder`; where it is missing it is downloaded, and
-    where that fails too, None is returned after a line on standard error that says why. Any other text is a path;
-    raises ValueError if no file is there.
+    where that fails too, it means the starter weights in sample/, after a line on standard error that says why. Any
+    other text is a path; raises ValueError if no file is there.
     """
     if weights_path == 'none':
         return None
@@ -118,8 +119,14 @@ def find_weights(weights_path, folder):
             download_weights(PUBLIC_ADDRESS, path)
         except (OSError, ValueError) as error:
             print(f'{PUBLIC_ADDRESS} could not be downloaded: {error}', file=sys.stderr)
-            return None
+            return os.path.join(folder, STARTER_WEIGHTS)
     return path
+
+
+def is_starter(path):
+    """Say whether a path, or None, is that of the starter weights, which stand in for ImageNet's: of whatever copy of the
+    project, as a run can go on in another one."""
+    return path is not None and os.path.abspath(path).endswith(os.sep + STARTER_WEIGHTS)
 
 
 def download_weights(address, path):

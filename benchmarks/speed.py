@@ -3,8 +3,9 @@ the limits of the machine.
 
 `python benchmarks/speed.py TRAIN_LIST VAL_LIST CONV_WEIGHTS [ROUNDS [NAME...]]` runs every contender, or those called
 'cold cache', 'warm cache', 'without cache' or 'PyTorch' that are named, once a round, in turn, and
-after each round prints a table of medians and ratios and writes it to benchmarks/speed.md. CONV_WEIGHTS holds conv1 to
-conv5; for the runs that train fc8 alone, fc6 and fc7 are drawn. The PyTorch script is left out where torch is missing.
+after each round prints a table of medians and ratios and writes it to benchmarks/speed.md. The optimizer is momentum, as
+in the PyTorch script, or where a name says so sgd, plain gradient descent. CONV_WEIGHTS holds conv1 to conv5; for the
+runs that train fc8 alone, fc6 and fc7 are drawn. The PyTorch script is left out where torch is missing.
 """
 
 import csv
@@ -63,6 +64,8 @@ def contenders(train_list, val_list, weights, folder):
             commands['bfloat16, cold cache', label] = ours + ['--precision', 'bfloat16']
             commands['bfloat16, warm cache', label] = ours + ['--precision', 'bfloat16']
             commands['without cache', label] = ours + ['--cache_features', 'off']
+            for name in ('cold cache', 'warm cache', 'without cache'):
+                commands[f'{name}, sgd', label] = commands[name, label] + ['--optimizer', 'sgd']
         if importlib.util.find_spec('torch'):
             commands['PyTorch', label] = [sys.executable, os.path.join(ROOT, 'benchmarks', 'pytorch_finetune.py'),
                                           train_list, val_list, weight_file, EPOCHS, *trained]
@@ -116,8 +119,8 @@ def table(results):
     lines = [f'Medians of {rounds} rounds; whole commands, {EPOCHS} epochs, batches of 128.', '',
              '| trained | contender | seconds | PyTorch / this | without cache / this |', '|---|---|---|---|---|']
     for (name, label), value in seconds.items():
-        ratios = [f'{seconds[other, label] / value:.1f}' if (other, label) in seconds else ''
-                  for other in ('PyTorch', 'without cache')]
+        others = ('', 'without cache, sgd') if 'sgd' in name else ('PyTorch', 'without cache')
+        ratios = [f'{seconds[other, label] / value:.1f}' if (other, label) in seconds else '' for other in others]
         lines.append(f'| {label} | {name} | {value:.1f} | {ratios[0]} | {ratios[1]} |')
     return lines
 
