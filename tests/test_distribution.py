@@ -133,11 +133,12 @@ def test_two_devices_give_what_one_gives(flags, one_device, run_dir):
     assert_same(run_dir, one_device)
 
 
-def test_two_workers_of_two_devices_give_what_one_gives(flags, one_device, run_dir, tmp_path):
-    """Worker 1 has no weight file, and writes no run folder."""
+@pytest.mark.parametrize('devices', [1, 2])
+def test_two_workers_give_what_one_device_gives(flags, one_device, run_dir, tmp_path, devices):
+    """Worker 1 has no weight file, and writes no run folder. devices: of each worker."""
     chief, other = run_workers(
-        python({'devices': 2}, [*flags, '--run_dir', run_dir]),
-        python({'devices': 2}, [*flags, '--run_dir', tmp_path / 'other', '--weights_path', 'nowhere.npy']))
+        python({'devices': devices}, [*flags, '--run_dir', run_dir]),
+        python({'devices': devices}, [*flags, '--run_dir', tmp_path / 'other', '--weights_path', 'nowhere.npy']))
     assert not os.path.exists(tmp_path / 'other')
     assert (chief[0], other[0]) == (0, 0), (chief, other)
     assert chief[1].splitlines()[-1] == other[1].splitlines()[-1] and f' in {run_dir}' in other[1]
