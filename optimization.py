@@ -124,17 +124,16 @@ def balanced_weights(labels, num_classes):
     return np.float32(np.where(counts > 0, len(labels) / (np.count_nonzero(counts) * np.maximum(counts, 1)), 0))
 
 
-def training_loss(labels, logits, label_smoothing, class_weights, batch_count=None):
+def training_loss(labels, logits, label_smoothing, class_weights, batch_count):
     """Return what training makes smaller: the mean cross-entropy of the batch, each image times its class's weight.
 
-    batch_count: scalar, images of the batch, if these are a part of it; the losses of the parts then add up to its own.
+    batch_count: scalar, images of the batch, of which these are all or a part; the losses of its parts add up to its own.
     labels: one-hot float32 [n, num_classes]; with label_smoothing s, 1 becomes 1 - s + s / num_classes, and 0 becomes
     s / num_classes (Szegedy et al., 2016). class_weights: float32 [num_classes].
     """
     smoothed = labels * (1 - label_smoothing) + label_smoothing / int(labels.shape[1])
     losses = tf.nn.softmax_cross_entropy_with_logits_v2(smoothed, logits)
-    weighted = losses * tf.reduce_sum(labels * class_weights, 1)
-    return tf.reduce_mean(weighted) if batch_count is None else tf.reduce_sum(weighted) / batch_count
+    return tf.reduce_sum(losses * tf.reduce_sum(labels * class_weights, 1)) / batch_count
 
 
 def learning_rate_at(step, num_steps, learning_rate, lr_schedule):

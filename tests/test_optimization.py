@@ -18,7 +18,7 @@ def losses_of_steps(settings, reference, num_steps=20):
         hidden = tf.nn.relu(reference['data'] @ variables['hidden_weights'] + variables['hidden_biases'])
         logits = hidden @ variables['out_weights'] + variables['out_biases']
         labels = tf.one_hot(reference['label'].astype(int), 3)
-        loss = training_loss(labels, logits, 0.0, tf.ones([3]))
+        loss = training_loss(labels, logits, 0.0, tf.ones([3]), 12)
         rate = learning_rate_at(tf.train.get_or_create_global_step(), num_steps, settings.learning_rate, settings.lr_schedule)
         step, _ = minimize(loss, rate, settings, [variables['out_weights'], variables['out_biases']],
                            [variables['hidden_weights'], variables['hidden_biases']])
@@ -59,7 +59,7 @@ def test_the_loss_is_a_weighted_mean_of_smoothed_cross_entropies():
     labels, weights = np.eye(3, dtype=np.float32)[numbers], balanced_weights(numbers, 3)
     np.testing.assert_allclose(weights, [6 / 9, 6 / 6, 6 / 3], rtol=1e-6)
     with tf.Graph().as_default(), tf.Session() as session:
-        loss = session.run(training_loss(tf.constant(labels), tf.constant(logits), 0.3, weights))
+        loss = session.run(training_loss(tf.constant(labels), tf.constant(logits), 0.3, weights, 6))
     log_probabilities = logits - np.log(np.exp(logits).sum(1, keepdims=True))  # by NumPy
     each = -((0.7 * labels + 0.1) * log_probabilities).sum(1)
     np.testing.assert_allclose(loss, (weights[numbers] * each).mean(), rtol=1e-5)
