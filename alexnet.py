@@ -149,9 +149,15 @@ class AlexNet:
             print(f'{self.weights_path}: AlexNet has no {listed(unknown)}; left aside')
         for layer in loaded:
             for variable, value in zip(self.variables[layer], pretrained[layer]):
-                # The initial value is a tensor like any other: fed, it takes no new operation and leaves the
-                # graph definition small.
-                session.run(variable.initializer, {variable.initializer.inputs[1]: value})
+                set_value(session, variable, value)
+
+
+def set_value(session, variable, value):
+    """Give a variable a value, by its initializer.
+
+    The initial value is a tensor like any other: fed, it takes no new operation and leaves the graph definition small.
+    """
+    session.run(variable.initializer, {variable.initializer.inputs[1]: value})
 
 
 @tf.custom_gradient

@@ -11,7 +11,7 @@ import time
 
 import numpy as np
 
-from alexnet import session_config, tf
+from alexnet import session_config, set_value, tf
 from cluster import LostPeer, PeerSession, read_cluster, start_server, wait_for
 from console import quiet_startup, spelled
 
@@ -176,7 +176,7 @@ class Distribution:
         """Give the variables, on all devices of this machine, the values of {name: array}."""
         for variable in session.graph.get_collection(tf.GraphKeys.GLOBAL_VARIABLES):
             for copy in self.strategy.experimental_local_results(variable):
-                session.run(copy.initializer, {copy.initializer.inputs[1]: values[variable.op.name]})
+                set_value(session, copy, values[variable.op.name])
 
     def make_spread(self):
         """Make the operations that `spread` runs, for all global variables of the current graph."""

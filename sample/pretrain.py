@@ -19,13 +19,13 @@ import numpy as np
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, ROOT)
 
-from alexnet import IMAGE_SIZE, open_session, tf  # noqa: E402
+from alexnet import IMAGE_SIZE, open_session, set_value, tf  # noqa: E402
 from console import new_file, parse_settings, run_command, setting  # noqa: E402
 from datagenerator import map_ahead  # noqa: E402
 from images import IMAGENET_MEAN  # noqa: E402
 from npyfile import write_npy  # noqa: E402
 from pretraining_network import (  # noqa: E402
-    EPSILON, PretrainingNetwork, folded_layers, scaled_to_norm, set_values, wave_filters)
+    EPSILON, PretrainingNetwork, folded_layers, scaled_to_norm, wave_filters)
 from procedural import NUM_NUMBERS, draw, make_bank  # noqa: E402
 
 WARM_UP = 100         # steps
@@ -170,8 +170,7 @@ def pretrain(settings):
         graph.finalize()
         with open_session(settings.precision) as session:
             session.run(initialize)
-            filters = session.run(network.variables['conv1'])
-            set_values(session, network.variables, {'conv1': (wave_filters(), filters[1])})
+            set_value(session, network.variables['conv1'][0], wave_filters())
 
             def save(rows):
                 pictures = draw_batch(bank, large, settings.steps)[0]

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from alexnet import AlexNet, open_session, tf
+from alexnet import AlexNet, open_session, set_value, tf
 from images import IMAGENET_MEAN
 
 EPSILON = 1e-3  # added to variances
@@ -75,7 +75,7 @@ def set_values(session, variables, layers):
     """Give the variables of `layers`, {layer: (weights, biases)}, these values."""
     for layer in layers:
         for variable, value in zip(variables[layer], layers[layer]):
-            session.run(variable.initializer, {variable.initializer.inputs[1]: value})
+            set_value(session, variable, value)
 
 
 def scaled_to_norm(layers, pictures, norm):
