@@ -9,10 +9,10 @@ import math
 
 import numpy as np
 
-from console import quiet_startup
+from console import quick_import, quiet_startup
 from weights import LAYER_SHAPES, check_layers, listed, read_weights, unknown_layers
 
-with quiet_startup():
+with quick_import():
     import tensorflow.compat.v1 as tf
 
 LAYERS = tuple(LAYER_SHAPES)  # conv1 to conv5, fc6 to fc8
@@ -164,12 +164,11 @@ def set_value(session, variable, value):
 def matrix_product(x, weights):
     """Return x · weights, float32 [n, inputs] · [inputs, units].
 
-    The gradient of x is computed as (weights · upstreamᵀ)ᵀ: TensorFlow's own order, upstream · weightsᵀ, takes half as
-    long again on CPUs, and a step of training a tenth longer (benchmarks/layers.py).
+    The gradient of x is computed as weights · upstreamᵀ, transposed: TensorFlow's own order, upstream · weightsᵀ, takes
+    twice as long on CPUs, and a step of training a tenth longer (benchmarks/layers.py).
     """
     def gradient(upstream):
-        return (tf.transpose(tf.matmul(weights, upstream, transpose_b=True)),
-                tf.matmul(x, upstream, transpose_a=True))
+        return tf.einsum('iu,nu->ni', weights, upstream), tf.matmul(x, upstream, transpose_a=True)
     return tf.matmul(x, weights), gradient
 
 

@@ -36,6 +36,13 @@ def shortened(name):
     return name if len(name) <= NAME_LENGTH else name[:NAME_LENGTH - 1] + '…'
 
 
+def draw(rows, best_epoch, matrix, class_names, found):
+    """Return {file name: its content} of a run's figures; matrix: that of the best epoch, or None for no such figure."""
+    return {'curves.png': curves(rows, best_epoch),
+            **({} if matrix is None else {'confusion_matrix.png': confusion(matrix, class_names)}),
+            **({'mistakes.jpg': mistakes(found)} if found else {})}
+
+
 def curves(rows, best_epoch):
     """Return a PNG file of loss and accuracy over the epochs, the best one marked; rows: dicts as in metrics.csv."""
     figure = Figure(figsize=(6, 6), layout='constrained')  # one above the other: readable on a phone

@@ -2,12 +2,11 @@
 
 import contextlib
 import csv
-import importlib
 import itertools
 import os
 import sys
-import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
@@ -41,7 +40,7 @@ class RunLog:
         self.run_dir, self.settings, self.command, self.data, self.layers = run_dir, settings, command, data, layers
         self.train_images, self.val_images = generators
         self.rows, self.best, self.predictions, self.troubles, self.pictures = list(rows), best_row(rows), None, {}, {}
-        self.step, self.next_summaries, self.lines = step, 0, 0
+        self.step, self.next_summaries, self.lines, self.drawing = step, 0, 0, None
         while self.next_summaries <= step:  # what is computed beside a step can change its last bits
             self.wants_summaries(self.next_summaries)
         self.next_picture, self.picture_time = 1, -np.inf
@@ -113,8 +112,8 @@ class RunLog:
         self.write_heat(step, metrics['epoch'], predictions, is_final)
         self.print_epoch(metrics)
         self.warn(predictions.classes)
-        if is_final:  # half a second, while the last checkpoint is written
-            threading.Thread(target=importlib.import_module, args=['figures'], daemon=True).start()
+        if is_final:  # while the last checkpoint is written
+            self.drawing = ThreadPoolExecutor(1).submit(self.draw)
 
     def confusion_matrix(self, predictions):
         return confusion_matrix(predictions.labels, predictions.classes, len(self.data.class_names))
@@ -160,24 +159,21 @@ class RunLog:
 
     def finish(self):
         """Write the files that show the run as a whole, and print how it ended."""
-        import figures  # half a second that the start of a run shall not take
-        names, counts = self.data.class_names, class_counts(self.data)
-        matrix = self.confusion_matrix(self.predictions) if len(names) <= MOST_CLASSES_MATRIX else None
+        names, counts, matrix = self.data.class_names, class_counts(self.data), self.best_matrix()
         _, guessing = accuracy_of_guessing(*counts)
         with contextlib.suppress(BrokenPipeError):  # whoever read the screen has ended; the report is for later
             print('\n'.join(closing_lines(self.best, guessing, matrix, names, self.run_dir)), flush=True)
         self.write_tables(matrix)
-        self.add_figure('curves', figures.curves(self.rows, self.best['epoch']))
-        if matrix is not None:
-            self.add_figure('confusion_matrix', figures.confusion(matrix, names))
         if 'conv1' in self.settings['train_layers']:
             self.add_picture(self.step, 'conv1_filters', pictures.filters(self.fetch_filters()))
-        mistakes = self.load_mistakes()
-        if mistakes:
-            content = figures.mistakes(mistakes)
-            with self.file('mistakes.jpg', 'wb') as file:
+        mistakes, files = self.drawing.result() if self.drawing else self.draw()
+        for name, content in files.items():
+            with self.file(name, 'wb') as file:
                 file.write(content)
-            self.events.add_picture(self.step, 'mistakes', content, pictures.decode(content).shape)
+            self.pictures[os.path.splitext(name)[0]] = content
+        if mistakes:
+            sheet = files['mistakes.jpg']
+            self.events.add_picture(self.step, 'mistakes', sheet, pictures.decode(sheet).shape)
         page = make_page(Record(
             self.run_dir, self.command, self.settings, self.layers, names, counts, guessing, self.rows, self.best,
             matrix, list(self.troubles.values()), self.pictures,
@@ -193,11 +189,16 @@ class RunLog:
             with self.file('confusion_matrix.csv') as file:
                 write_matrix(file, matrix, self.data.class_names)
 
-    def add_figure(self, name, content):
-        """Write a PNG file and keep it for the page."""
-        self.pictures[name] = content
-        with self.file(f'{name}.png', 'wb') as file:
-            file.write(content)
+    def best_matrix(self):
+        """Return the confusion matrix of the best epoch, or None."""
+        if len(self.data.class_names) <= MOST_CLASSES_MATRIX:
+            return self.confusion_matrix(self.predictions)
+
+    def draw(self):
+        """Return (mistakes as load_mistakes does, {file name: its content} of the figures)."""
+        import figures  # half a second that the start of a run shall not take
+        mistakes = self.load_mistakes()
+        return mistakes, figures.draw(self.rows, self.best['epoch'], self.best_matrix(), self.data.class_names, mistakes)
 
     def load_mistakes(self):
         """Return the most confident mistakes: (image as the network sees it, true class, predicted class, probability).

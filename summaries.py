@@ -9,11 +9,8 @@ from tensorboard.plugins.custom_scalar import summary as custom_scalars
 from tensorboard.plugins.hparams import summary_v2 as hparams  # its api imports Keras and takes half a second
 from tensorboard.plugins.text import summary as text
 
-from alexnet import LAYERS
-from console import printable, quiet_startup, spelled
-
-with quiet_startup():
-    import tensorflow.compat.v1 as tf
+from alexnet import LAYERS, tf
+from console import printable, spelled
 
 HISTOGRAM_VALUES = 10_000  # of a variable; enough for its shape, and cheap for the 38 million of fc6
 COMPARED = ('val/accuracy', 'val/loss', 'train/accuracy', 'train/loss')  # columns of the HParams tab

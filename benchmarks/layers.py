@@ -46,6 +46,7 @@ COMPARISONS = {
     'norm1: TensorFlow, band matrix': (normalised_by_tensorflow, normalised_by_matrix, [(64, 55, 55, 96)]),
     'norm2: TensorFlow, band matrix': (normalised_by_tensorflow, normalised_by_matrix, [(64, 27, 27, 256)]),
     'fc7: TensorFlow, matrix_product': (tf.matmul, matrix_product, [(128, 4096), (4096, 4096)]),
+    'fc6: TensorFlow, matrix_product': (tf.matmul, matrix_product, [(128, 9216), (9216, 4096)]),
 }
 
 

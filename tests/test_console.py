@@ -99,8 +99,8 @@ def test_programming_errors_keep_their_traceback():
 
 
 def test_start_up_is_quiet_and_errors_still_show():
-    code = ('import os\nfrom console import quiet_startup\n'
-            'with quiet_startup():\n    import tensorflow.compat.v1 as tf\n    tf.Session(graph=tf.Graph())\n'
+    code = ('import os\nfrom console import quick_import\n'
+            'with quick_import():\n    import tensorflow.compat.v1 as tf\n    tf.Session(graph=tf.Graph())\n'
             '    os.write(2, b"E0000 00:00:1 2 x.cc:1] a real error\\n")\n')
     environment = {name: value for name, value in os.environ.items() if not name.startswith('TF_')}
     done = subprocess.run([sys.executable, '-c', code], cwd=ROOT, env=environment, capture_output=True, text=True)
