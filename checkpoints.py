@@ -47,7 +47,10 @@ class Checkpoints:
     def __init__(self, frozen, trained):
         frozen_names = {variable.name for variable in frozen}
         changing = [variable for variable in tf.global_variables() if variable.name not in frozen_names]
-        best = {v.op.name: tf.Variable(tf.zeros_like(v), trainable=False, collections=[], name='best') for v in trained}
+        # A resource variable would share the memory of what it is assigned until a step changes that, and the copy that
+        # the step makes first takes it thrice as long as this one's.
+        best = {v.op.name: tf.Variable(tf.zeros_like(v), trainable=False, collections=[], name='best',
+                                       use_resource=False) for v in trained}
         self.keep_best = tf.group([best[v.op.name].assign(v) for v in trained])
         self.use_best = tf.group([v.assign(best[v.op.name]) for v in trained])
         self.is_finite = tf.reduce_all([tf.reduce_all(tf.is_finite(v)) for v in changing if v.dtype.is_floating])
