@@ -65,8 +65,8 @@ class AlexNet:
     def conv(self, name, x, size, filters, stride=1, padding='SAME', groups=1):
         """Convolution, in groups of input and output channels, and ReLU.
 
-        A convolution a group, not TensorFlow's kernel for groups: that one is 6 to 10 % faster with oneDNN, and fails on
-        CPUs without it (benchmarks/layers.py).
+        A convolution a group, not TensorFlow's kernel for groups: that one is 6 to 10 % faster with oneDNN, and fails
+        on CPUs without it (benchmarks/layers.py).
         """
         channels = int(x.shape[3]) // groups
         stddev = math.sqrt(2 / (size * size * channels))  # He et al. (2015), for layers followed by ReLU
@@ -93,7 +93,8 @@ class AlexNet:
         """x / (1 + alpha / 5 * sum of squares over 5 channels) ** 0.75, alpha 1e-4: Caffe's across-channel LRN.
 
         The sum is a product with a band matrix, and the power is made of roots: a third faster, forward, than
-        TensorFlow's kernel with depth_radius=2, bias=1, alpha=2e-5, beta=0.75, and equal to 1e-6 (benchmarks/layers.py).
+        TensorFlow's kernel with depth_radius=2, bias=1, alpha=2e-5, beta=0.75, and equal to 1e-6
+        (benchmarks/layers.py).
         """
         channels = int(x.shape[3])
         distance = np.abs(np.arange(channels)[:, None] - np.arange(channels))
@@ -148,24 +149,24 @@ class AlexNet:
         if unknown := unknown_layers(pretrained):
             print(f'{self.weights_path}: AlexNet has no {listed(unknown)}; left aside')
         for layer in loaded:
-            for variable, value in zip(self.variables[layer], pretrained[layer]):
-                set_value(session, variable, value)
+            set_values(session, self.variables[layer], pretrained[layer])
 
 
-def set_value(session, variable, value):
-    """Give a variable a value, by its initializer.
+def set_values(session, variables, values):
+    """Give variables their values, by their initializers.
 
-    The initial value is a tensor like any other: fed, it takes no new operation and leaves the graph definition small.
+    An initial value is a tensor like any other: fed, it takes no new operation and leaves the graph definition small.
     """
-    session.run(variable.initializer, {variable.initializer.inputs[1]: value})
+    initializers = [variable.initializer for variable in variables]
+    session.run(initializers, {initializer.inputs[1]: value for initializer, value in zip(initializers, values)})
 
 
 @tf.custom_gradient
 def matrix_product(x, weights):
     """Return x · weights, float32 [n, inputs] · [inputs, units].
 
-    The gradient of x is computed as weights · upstreamᵀ, transposed: TensorFlow's own order, upstream · weightsᵀ, takes
-    twice as long on CPUs, and a step of training a tenth longer (benchmarks/layers.py).
+    The gradient of x is computed as weights · upstreamᵀ, transposed: TensorFlow's own order, upstream · weightsᵀ,
+    takes twice as long on CPUs, and a step of training a tenth longer (benchmarks/layers.py).
     """
     def gradient(upstream):
         return tf.einsum('iu,nu->ni', weights, upstream), tf.matmul(x, upstream, transpose_a=True)

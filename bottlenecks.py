@@ -11,41 +11,37 @@ import numpy as np
 import alexnet
 import datagenerator
 from alexnet import IMAGE_SIZE, LAYERS, tf
-from checks import KEY_BYTES, find_broken, image_key, print_skipped
+from checks import KEY_BYTES, find_broken, image_key
 from console import progress_bar
 from datagenerator import ImageDataGenerator, load_ahead, map_ahead
 from feature_store import FeatureStore, NoRoom
 from images import decoder_key, describe, load_image
-from lists import BrokenImages, without
+from lists import BrokenImages
 
 FED_AT = {'fc6': 'pool5', 'fc7': 'fc6', 'fc8': 'fc7'}  # first trained layer: the output that it sees
 IMAGES_A_RUN = 128     # images that go through the frozen layers at once
 
 
-def prepare_batches(settings, session, model, data, trained, distribution):
-    """Return (Data, generators, sources), once all listed images are known to be good.
+def prepare_batches(plan, session, model, distribution):
+    """Return (generators, sources), once all listed images are known to be good.
 
     generators: the ImageDataGenerators of training and validation, of the share that the Distribution leaves to this
     worker. sources: for each, the tensor to feed and the batches for it; where the frozen layers' output is stored, it
     is that. Raises BrokenImages naming list and line of every image that is missing or can't be read, also by another
-    worker; skip_broken leaves these out of the Data.
+    worker.
     """
-    while True:  # with random_crop, validation images are decoded first, and what they lack is found by itself
-        generators, broken = make_generators(settings, data, distribution.share), {}
-        with distribution.patience():
-            try:
-                sources = make_sources(settings, session, model, generators, trained)
-            except BrokenImages as error:
-                broken = error.broken
-        broken = distribution.all_broken(data[:2], broken)
-        if not broken:
-            _, val = sources[1]  # a worker that has no room to store can't take as many at once
-            val.VALIDATION_BATCH = min(distribution.gather(val.VALIDATION_BATCH))
-            return data, generators, sources
-        if not settings.skip_broken:
-            raise BrokenImages(data[:2], broken)
-        print_skipped(broken)
-        data = without(data, broken)
+    generators, broken = make_generators(plan.settings, plan.data, distribution.share), {}
+    with distribution.patience():
+        try:
+            sources = make_sources(plan.settings, session, model, generators, plan.trained)
+        except BrokenImages as error:
+            broken = error.broken
+    broken = distribution.all_broken(plan.data[:2], broken)
+    if broken:
+        raise BrokenImages(plan.data[:2], broken)
+    _, val = sources[1]  # a worker that has no room to store can't take as many at once
+    val.VALIDATION_BATCH = min(distribution.gather(val.VALIDATION_BATCH))
+    return generators, sources
 
 
 def make_generators(settings, data, share=(0, 1)):
@@ -84,8 +80,8 @@ def store(settings, session, model, output, generators):
     with contextlib.suppress(OSError):
         os.makedirs(folder, exist_ok=True)
     if not os.path.isdir(folder) or not os.access(folder, os.W_OK):
-        raise ValueError(f'cache_dir {settings.cache_dir} is no folder that can be written to: name another one, or set '
-                         'cache_features to off')
+        raise ValueError(f'cache_dir {settings.cache_dir} is no folder that can be written to: name another one, or '
+                         'set cache_features to off')
     share = 1 if settings.cache_features == 'on' else 0.5
     fixed = [generator for generator in generators if not generator.random_crop]
     try:
@@ -161,9 +157,10 @@ def store_features(session, model, output, parts, load_image, folder, share, num
     """Compute what `folder` lacks of the values of `output` for the images of some lists.
 
     parts: pairs (ImageList, whether mirrored images are wanted too). load_image: function path -> what the network
-    sees. share: of the free disk space that may be used. progress: wraps an iterable and shows how far it is. Returns (array, [rows of each part]) as StoredBatches takes
-    them, and the number of features computed. Raises BrokenImages naming every missing or unreadable image, after
-    storing the others; NoRoom, a ValueError, before it computes; OSError if the disk is full all the same.
+    sees. share: of the free disk space that may be used. progress: wraps an iterable and shows how far it is. Returns
+    (array, [rows of each part]) as StoredBatches takes them, and the number of features computed. Raises BrokenImages
+    naming every missing or unreadable image, after storing the others; NoRoom, a ValueError, before it computes;
+    OSError if the disk is full all the same.
     """
     shape = model.outputs[output].shape.as_list()[1:]
     with FeatureStore(folder, int(np.prod(shape))) as store:

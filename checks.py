@@ -7,7 +7,7 @@ import sys
 
 from console import new_file, progress_bar
 from datagenerator import load_ahead
-from images import check_image, decoder_key
+from images import check_image, decoder_key, load_image
 from lists import SHOWN_ERRORS, list_warnings, read_data
 
 KEY_BYTES = 16
@@ -16,24 +16,22 @@ KEY_BYTES = 16
 def read_lists(settings, shared=lambda look, image_lists: look(image_lists)):
     """Return the Data of the lists, once every listed file has been looked at; says what is left out, or odd.
 
-    shared: function that returns what look(image_lists) does, and leaves a part of the lists to other workers.
+    With skip_broken every file is decoded: what only that shows must be known before the number of images goes into the
+    graph. shared: function that returns what look(image_lists) does, and leaves a part of the lists to other workers.
     """
+    check = load_image if settings.skip_broken else check_image
+
     def look(image_lists):
-        return find_broken(image_lists, check_image, settings.cache_dir, settings.num_threads,
+        return find_broken(image_lists, check, settings.cache_dir, settings.num_threads,
                            progress_bar('looking at images'))
     data, broken = read_data(settings.train_file, settings.val_file, settings.labels_file, settings.num_classes,
                              lambda image_lists: shared(look, image_lists), settings.skip_broken)
-    print_skipped(broken)
-    for line in list_warnings(data):
-        print(f'warning: {line}', file=sys.stderr)
-    return data
-
-
-def print_skipped(broken):
-    """Say which images skip_broken leaves out; `broken` is {path: what is wrong}."""
     if broken:
         print('\n'.join([f'skip_broken: {len(broken):,} images are left out', *list(broken.values())[:SHOWN_ERRORS]]),
               file=sys.stderr)
+    for line in list_warnings(data):
+        print(f'warning: {line}', file=sys.stderr)
+    return data
 
 
 def image_key(path, flipped=False):

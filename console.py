@@ -227,11 +227,10 @@ def quiet_startup():
 
 @contextlib.contextmanager
 def quick_import():
-    """Import TensorFlow quietly, and in half of its time: without Keras, which nothing here uses, and without looking for
-    garbage among its hundreds of thousands of objects, neither now nor later.
+    """Import TensorFlow quietly, and in half of its time: without Keras, which nothing here uses, and without looking
+    for garbage among its hundreds of thousands of objects, neither now nor later.
 
-    It leaves out Keras by looking for an older one, which is not there, where this variable is set; `tf.keras` still
-    works later.
+    TensorFlow looks for an older Keras, which is not there, where this variable is set; `tf.keras` still works later.
     """
     before, collects = os.environ.get('TF_USE_LEGACY_KERAS'), gc.isenabled()
     os.environ['TF_USE_LEGACY_KERAS'] = '1'

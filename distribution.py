@@ -11,7 +11,7 @@ import time
 
 import numpy as np
 
-from alexnet import session_config, set_value, tf
+from alexnet import session_config, set_values, tf
 from cluster import LostPeer, PeerSession, read_cluster, start_server, wait_for
 from console import quiet_startup, spelled
 
@@ -76,14 +76,13 @@ class Distribution:
         def numbered():
             return part(int(tf.get_static_value(tf.distribute.get_replica_context().replica_id_in_sync_group)))
         with self.strategy.scope():
-            return self.strategy.reduce(tf.distribute.ReduceOp.SUM,
-                                        self.strategy.extended.call_for_each_replica(numbered), axis=None)
+            return self.strategy.reduce(tf.distribute.ReduceOp.SUM, for_each_replica(numbered), axis=None)
 
     def gather(self, value):
         """Return [value of worker 0, of worker 1, ...], of values fit for JSON; all workers have to call this.
 
-        Collective operations want the same shape from all, so each tells it in blocks: how many bytes follow, and bytes.
-        They are floats, because TensorFlow adds up no smaller integers on GPUs.
+        Collective operations want the same shape from all, so each tells it in blocks: how many bytes follow, and
+        bytes. They are floats, because TensorFlow adds up no smaller integers on GPUs.
         """
         worker, workers = self.share
         if workers == 1:
@@ -175,8 +174,8 @@ class Distribution:
     def load(self, session, values):
         """Give the variables, on all devices of this machine, the values of {name: array}."""
         for variable in session.graph.get_collection(tf.GraphKeys.GLOBAL_VARIABLES):
-            for copy in self.strategy.experimental_local_results(variable):
-                set_value(session, copy, values[variable.op.name])
+            copies = self.strategy.experimental_local_results(variable)
+            set_values(session, copies, [values[variable.op.name]] * len(copies))
 
     def make_spread(self):
         """Make the operations that `spread` runs, for all global variables of the current graph."""
@@ -191,6 +190,13 @@ class Distribution:
         """Give the variables of all workers the chief's values."""
         for operation in self.spreading:
             session.run(operation)
+
+
+def for_each_replica(function, *arguments):
+    """Return what function(*arguments) returns on each device of the strategy in whose scope this is called."""
+    # AutoGraph would write the function anew, and leave the file that it is written to.
+    function = tf.autograph.experimental.do_not_convert(function)
+    return tf.distribute.get_strategy().extended.call_for_each_replica(function, arguments)
 
 
 def make_strategy(cluster, devices):

@@ -160,8 +160,9 @@ def troubles(rows, classes):
     if len(rows) >= 3 and last['train_accuracy'] - last['val_accuracy'] > 0.2:
         found['overfitting'] = (
             f'training accuracy ({last["train_accuracy"]:.2f}) is far above validation accuracy '
-            f'({last["val_accuracy"]:.2f}): the network learns these images by heart. Try horizontal_flip, random_crop, '
-            'weight_decay, fewer train_layers, or more images; and see that both lists show the same kind of picture')
+            f'({last["val_accuracy"]:.2f}): the network learns these images by heart. Try horizontal_flip, '
+            'random_crop, weight_decay, fewer train_layers, or more images; and see that both lists show the same '
+            'kind of picture')
     if len(rows) >= 3 and last['train_accuracy'] < 0.9 and last['train_loss'] > 0.99 * first['train_loss']:
         found['not learning'] = (
             f'the training loss does not fall ({first["train_loss"]:.3f} in epoch 1, {last["train_loss"]:.3f} in epoch '

@@ -63,8 +63,8 @@ class FeatureStore:
             except Timeout:
                 before, size = size, os.path.getsize(os.path.join(self.folder, 'features'))
             if size == before:
-                raise ValueError(f'{self.folder} is in use by another process, which has stored nothing for {seconds} s: '
-                                 'end it, or set cache_dir to another folder')
+                raise ValueError(f'{self.folder} is in use by another process, which has stored nothing for '
+                                 f'{seconds} s: end it, or set cache_dir to another folder')
             if seconds == 1:
                 print(f'{self.folder} is in use by another process: waiting for it to end', file=sys.stderr)
             seconds = self.PATIENCE

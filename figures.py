@@ -37,7 +37,7 @@ def shortened(name):
 
 
 def draw(rows, best_epoch, matrix, class_names, found):
-    """Return {file name: its content} of a run's figures; matrix: that of the best epoch, or None for no such figure."""
+    """Return {file name: its content} of a run's figures; matrix: of the best epoch, or None for no such figure."""
     return {'curves.png': curves(rows, best_epoch),
             **({} if matrix is None else {'confusion_matrix.png': confusion(matrix, class_names)}),
             **({'mistakes.jpg': mistakes(found)} if found else {})}
@@ -68,7 +68,8 @@ def confusion(matrix, class_names):
     with plain_text():
         figure = Figure(figsize=(inches, inches), layout='constrained')
         axes = figure.subplots()
-        axes.imshow(shares, cmap='Blues', norm=PowerNorm(0.5, 0, 1), interpolation='nearest')  # so that few are seen too
+        few_are_seen_too = PowerNorm(0.5, 0, 1)
+        axes.imshow(shares, cmap='Blues', norm=few_are_seen_too, interpolation='nearest')
         axes.set(xlabel='predicted', ylabel='true class')
         if count <= MOST_NAMES:
             names, size = [shortened(name) for name in class_names], 9 if count <= MOST_NUMBERS else 6

@@ -1,5 +1,6 @@
 """Fine-tune AlexNet on your own images: edit the settings below, then run `python finetune.py`."""
 
+import contextlib
 import dataclasses
 import os
 import sys
@@ -9,13 +10,13 @@ from alexnet import LAYERS, open_session, tf
 from bottlenecks import prepare_batches, scale_size
 from checkpoints import Checkpoints, ChiefsCheckpoints
 from checks import read_lists
-from console import command_line, run_command, setting
 from cluster import LostPeer
+from console import command_line, run_command, setting
 from distribution import Distribution
 from images import IMAGENET_MEAN
-from optimization import build_network
+from optimization import Plan, build_network
 from reports import RowsLog, RunLog, best_row
-from resume import COUNTS, check_unchanged, parse_run_settings, read_shared_earlier
+from resume import parse_run_settings, read_shared_earlier
 from runs import RunFolder
 from screen import class_table, layer_table
 from training import Training
@@ -76,9 +77,9 @@ class Settings:
     display_step: int = setting(20, 'steps between histograms in TensorBoard, 1 or more; later in a long run rarer')
 
 
-STARTER_WARNING = ('WARNING: these are not the ImageNet weights. conv1 to conv5 are starter weights, which have seen drawings '
-                   'alone, and fc6, fc7 and fc8 start from random values: results on real photos will be far below '
-                   'those with the ImageNet weights. See "Weights" in README.md')
+STARTER_WARNING = ('WARNING: these are not the ImageNet weights. conv1 to conv5 are starter weights, which have seen '
+                   'drawings alone, and fc6, fc7 and fc8 start from random values: results on real photos will be far '
+                   'below those with the ImageNet weights. See "Weights" in README.md')
 
 
 def finetune(settings):
@@ -90,52 +91,71 @@ def finetune(settings):
     check_settings(settings)
     with Distribution(settings) as distribution, RunFolder(
             settings.resume or settings.run_dir, bool(settings.resume), distribution.is_chief) as folder:
-        data = read_lists(settings, distribution.find_broken)
-        weights_path = distribution.from_chief(lambda: choose_weights(settings, folder.settings))
-        trained, skipped = choose_layers(settings, weights_path)
-        effective = effective_settings(settings, data, weights_path, trained, skipped)
-        distribution.check_agreement(effective)
-        earlier = read_shared_earlier(distribution, folder, effective, data.class_names)
-        warning = STARTER_WARNING if is_starter(weights_path) else None
-        if warning:
-            print(warning, file=sys.stderr)
-        with tf.Graph().as_default() as graph:
-            tf.set_random_seed(settings.seed)
-            with distribution.strategy.scope():
-                network = build_network(settings, data, trained, skipped, weights_path)
-            variables = network.model.variables
-            frozen = [variable for layer in LAYERS if layer not in trained for variable in variables[layer]]
-            checkpoints = ChiefsCheckpoints() if not distribution.is_chief else Checkpoints(
-                frozen, [variable for layer in trained for variable in variables[layer]])
-            distribution.make_spread()
+        plan = make_plan(settings, distribution, folder)
+        earlier = read_shared_earlier(distribution, folder, effective_settings(plan), plan.data.class_names)
+        with warned_of_starter(plan.weights_path), tf.Graph().as_default() as graph:
+            network, checkpoints = build(plan, distribution)
             graph.finalize()
             with open_session(settings.precision, settings.num_threads, distribution.session) as session:
                 if earlier.progress:
                     checkpoints.restore(session, folder.path, earlier.progress, best_row(earlier.rows))
                 elif distribution.is_one_device:
-                    initialize(session, graph, network.model)
+                    initialize(session, network.model)
                 elif distribution.is_chief:
-                    distribution.load(session, first_values(settings, data, trained, skipped, weights_path))
+                    distribution.load(session, first_values(plan))
                 distribution.spread(session)
-                layers = layer_table(network.model, trained, set(LAYERS) - set(skipped))
-                if distribution.is_chief:
-                    print('\n'.join(class_table(data) + layers))
-                data, generators, sources = prepare_batches(settings, session, network.model, data, trained,
-                                                            distribution)
-                effective = effective_settings(settings, data, weights_path, trained, skipped)
-                distribution.from_chief(lambda: check_unchanged(folder, effective, COUNTS))
-                run_dir = distribution.from_chief(lambda: folder.write(effective, data.class_names))
-                checkpoints.begin(session, run_dir, earlier.progress)
-                step = session.run(tf.train.get_global_step(graph))
-                log = RowsLog(run_dir, earlier.rows) if not distribution.is_chief else RunLog(
-                    run_dir, effective, command_line('finetune.py', settings), data, generators, layers, earlier.rows,
-                    step)
-                with log:
-                    log.begin(lambda: session.run(variables['conv1'][0]))
-                    Training(settings, session, network, sources, log, checkpoints, distribution).run()
-        if warning:
-            print(warning, file=sys.stderr)
-    return log.best['val_accuracy'], log.best['epoch'], run_dir
+                log = train(plan, session, network, checkpoints, distribution, folder, earlier)
+    return log.best['val_accuracy'], log.best['epoch'], log.run_dir
+
+
+def make_plan(settings, distribution, folder):
+    """Return the Plan, once every listed file has been looked at and all workers agree; raises ValueError."""
+    data = read_lists(settings, distribution.find_broken)
+    weights_path = distribution.from_chief(lambda: choose_weights(settings, folder.settings))
+    plan = Plan(settings, data, weights_path, *choose_layers(settings, weights_path))
+    distribution.check_agreement(effective_settings(plan))
+    return plan
+
+
+def build(plan, distribution):
+    """Add all that the run needs to the graph; return (Network, Checkpoints)."""
+    tf.set_random_seed(plan.settings.seed)
+    with distribution.strategy.scope():
+        network = build_network(plan)
+    frozen, trained = ([variable for layer in LAYERS if (layer in plan.trained) is is_trained
+                        for variable in network.model.variables[layer]] for is_trained in (False, True))
+    checkpoints = Checkpoints(frozen, trained) if distribution.is_chief else ChiefsCheckpoints()
+    distribution.make_spread()
+    return network, checkpoints
+
+
+def train(plan, session, network, checkpoints, distribution, folder, earlier):
+    """Compute what the frozen layers give, open the run folder, and train until the run's end; return its log."""
+    settings, variables = plan.settings, network.model.variables
+    layers = layer_table(network.model, plan.trained, set(LAYERS) - set(plan.skipped))
+    if distribution.is_chief:
+        print('\n'.join(class_table(plan.data) + layers))
+    generators, sources = prepare_batches(plan, session, network.model, distribution)
+    run_dir = distribution.from_chief(lambda: folder.write(effective_settings(plan), plan.data.class_names))
+    checkpoints.begin(session, run_dir, earlier.progress)
+    step = session.run(tf.train.get_global_step(session.graph))
+    log = RowsLog(run_dir, earlier.rows) if not distribution.is_chief else RunLog(
+        run_dir, effective_settings(plan), command_line('finetune.py', settings), plan.data, generators, layers,
+        earlier.rows, step)
+    with log:
+        log.begin(lambda: session.run(variables['conv1'][0]))
+        Training(settings, session, network, sources, log, checkpoints, distribution).run()
+    return log
+
+
+@contextlib.contextmanager
+def warned_of_starter(weights_path):
+    """Warn before and after a block that trains on starter weights."""
+    if is_starter(weights_path):
+        print(STARTER_WARNING, file=sys.stderr)
+    yield
+    if is_starter(weights_path):
+        print(STARTER_WARNING, file=sys.stderr)
 
 
 def check_settings(settings):
@@ -185,32 +205,35 @@ def choose_weights(settings, stored):
     return None if path == 'none' else path
 
 
-def initialize(session, graph, model):
+def initialize(session, model):
     """Give every variable its first value: the weight file's, or for skipped layers and optimizer slots a fresh one."""
     loaded = {variable.name for layer in LAYERS if layer not in model.skip_layer
               for variable in model.variables[layer]}
-    session.run([v.initializer for v in graph.get_collection(tf.GraphKeys.GLOBAL_VARIABLES) if v.name not in loaded])
+    variables = session.graph.get_collection(tf.GraphKeys.GLOBAL_VARIABLES)
+    session.run([variable.initializer for variable in variables if variable.name not in loaded])
     if loaded:
         model.load_initial_weights(session)
 
 
-def first_values(settings, data, trained, skipped, weights_path):
+def first_values(plan):
     """Return {name of variable: first value} on one device.
 
     What is random follows from an operation's place in the graph: where several devices put others before it, all draw
     what one would.
     """
-    with tf.Graph().as_default() as graph, open_session(settings.precision, settings.num_threads) as session:
+    settings = plan.settings
+    with tf.Graph().as_default(), open_session(settings.precision, settings.num_threads) as session:
         tf.set_random_seed(settings.seed)
-        initialize(session, graph, build_network(settings, data, trained, skipped, weights_path).model)
+        initialize(session, build_network(plan).model)
         return session.run({variable.op.name: variable for variable in tf.global_variables()})
 
 
-def effective_settings(settings, data, weights_path, trained, skipped):
+def effective_settings(plan):
     """Return the settings as a dict, with the weight file and layers that were chosen, and counts of images."""
-    return {**dataclasses.asdict(settings), 'resume': None, 'num_classes': len(data.class_names),
-            'weights_path': weights_path or 'none', 'train_layers': trained, 'skip_layers': skipped,
-            'image_mean': IMAGENET_MEAN.tolist(), 'scale_size': scale_size(settings),
+    data = plan.data
+    return {**dataclasses.asdict(plan.settings), 'resume': None, 'num_classes': len(data.class_names),
+            'weights_path': plan.weights_path or 'none', 'train_layers': plan.trained, 'skip_layers': plan.skipped,
+            'image_mean': IMAGENET_MEAN.tolist(), 'scale_size': scale_size(plan.settings),
             'train_images': len(data.train.paths), 'val_images': len(data.val.paths)}
 
 

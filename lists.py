@@ -87,27 +87,32 @@ def parse_list(list_file, class_names):
     class_numbers = {name: number for number, name in enumerate(class_names or ())}
     folder = os.path.dirname(list_file)
     paths, labels, lines, errors = [], [], [], []
-    with open(list_file, encoding='utf-8-sig', errors='surrogateescape') as file:
-        for number, line in enumerate(file, 1):
-            if number == 1 and line[:2] in ('\udcff\udcfe', '\udcfe\udcff'):
-                raise ValueError(f'{list_file} is UTF-16 text; save it as UTF-8')
-            parts = split_line(line, class_numbers)
-            if not parts or line.startswith('# '):
-                continue
-            label = read_label(parts[1], class_numbers) if len(parts) == 2 else None
-            if label is None:
-                errors.append((number, f'{list_file}:{number}: {describe_bad_line(parts, class_names)}'))
-                continue
-            paths.append(os.path.join(folder, parts[0].strip()))
-            labels.append(label)
-            lines.append(number)
+    for number, line in list_lines(list_file):
+        parts = split_line(line, class_numbers)
+        label = read_label(parts[1], class_numbers) if len(parts) == 2 else None
+        if label is None:
+            errors.append((number, f'{list_file}:{number}: {describe_bad_line(parts, class_names)}'))
+            continue
+        paths.append(os.path.join(folder, parts[0].strip()))
+        labels.append(label)
+        lines.append(number)
     if not paths and not errors:
         errors.append((0, f'{list_file}: no image is listed; a line is a path, a blank and a label'))
     return ImageList(list_file, paths, np.array(labels, np.int32), np.array(lines, np.int32)), errors
 
 
+def list_lines(list_file):
+    """Yield (number, line) of a list, without blank lines and comments; raises ValueError for UTF-16 text."""
+    with open(list_file, encoding='utf-8-sig', errors='surrogateescape') as file:
+        for number, line in enumerate(file, 1):
+            if number == 1 and line[:2] in ('\udcff\udcfe', '\udcfe\udcff'):
+                raise ValueError(f'{list_file} is UTF-16 text; save it as UTF-8')
+            if not line.isspace() and not line.startswith('# '):
+                yield number, line
+
+
 def split_line(line, class_numbers):
-    """Return [path, label] of a line; only one of them, or none, if that is all there is."""
+    """Return [path, label] of a line that is not blank; only one of them, if that is all there is."""
     parts = line.strip().rsplit('\t', 1)
     if len(parts) == 2 and parts[1] in class_numbers:  # a name that may hold blanks
         return parts

@@ -29,8 +29,8 @@ class Image(NamedTuple):
 
 def parse_arguments(arguments):
     """Return the flags of the command line; raises ValueError for wrong ones."""
-    parser = ArgumentParser(prog='make_lists.py', description='Turn a folder of class folders, or one that holds train/ '
-                            'and val/ with class folders in each, into train.txt, val.txt and labels.txt.')
+    parser = ArgumentParser(prog='make_lists.py', description='Turn a folder of class folders, or one that holds '
+                            'train/ and val/ with class folders in each, into train.txt, val.txt and labels.txt.')
     parser.add_argument('folder', metavar='FOLDER', help='if it is an absolute path, those in the lists are too')
     parser.add_argument('--val', type=float, default=0.2, help='share of images for val.txt, between 0 and 1 [0.2]')
     parser.add_argument('--seed', type=int, default=0, help='another number gives another split [0]')

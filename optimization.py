@@ -6,7 +6,20 @@ from typing import NamedTuple
 import numpy as np
 
 from alexnet import IMAGE_SIZE, AlexNet, tf
+from distribution import for_each_replica
+from lists import Data
 from summaries import step_summaries, thin
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What is to be learnt: by these settings, from this Data, which layers, and from which values on."""
+
+    settings: object
+    data: Data
+    weights_path: str | None  # None for no file
+    trained: tuple            # names of the layers that a step changes
+    skipped: tuple            # of these, those that begin at random values
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,17 +75,16 @@ class Network(NamedTuple):
         return feed
 
 
-def build_network(settings, data, trained, skipped, weights_path):
+def build_network(plan):
     """Add the network, its loss and its training step to the graph; return the Network.
 
-    A step changes the variables of the layers `trained` alone. Those also in `skipped` begin at random values; the
-    others keep their pretrained values and take smaller steps. data: the Data to be trained on. In the scope of a
-    tf.distribute strategy, there is a replica on each of its devices, and a step is that of all their rows.
+    A step changes the variables of the layers plan.trained alone; those that are not in plan.skipped go on from their
+    pretrained values and take smaller steps. In the scope of a tf.distribute strategy, there is a replica on each of
+    its devices, and a step is that of all their rows.
     """
     strategy = tf.distribute.get_strategy()
-    for_each, local = strategy.extended.call_for_each_replica, strategy.experimental_local_results
-    parts = for_each(build_replica, (settings, data, trained, skipped, weights_path))
-    sums = for_each(lambda replica: tf.stack([replica.loss_sum, replica.correct]), (parts,))
+    parts, local = for_each_replica(build_replica, plan), strategy.experimental_local_results
+    sums = for_each_replica(lambda replica: tf.stack([replica.loss_sum, replica.correct]), parts)
     loss_sum, correct = tf.unstack(local(strategy.reduce(tf.distribute.ReduceOp.SUM, sums, axis=None))[0])
     replicas = local(parts)
     return Network(replicas, replicas[0].learning_rate, loss_sum, correct,
@@ -80,13 +92,14 @@ def build_network(settings, data, trained, skipped, weights_path):
                    tf.group(*[replica.train_op for replica in replicas]), replicas[0].summaries)
 
 
-def build_replica(settings, data, trained, skipped, weights_path):
+def build_replica(plan):
     """Add the network, its loss and its training step to the graph on one device; return the Replica."""
+    settings, data = plan.settings, plan.data
     images = tf.placeholder(tf.float32, [None, IMAGE_SIZE, IMAGE_SIZE, 3], 'images')
     labels = tf.placeholder(tf.float32, [None, len(data.class_names)], 'labels')
     keep_prob = tf.placeholder_with_default(1.0, [], 'keep_prob')
     step = tf.train.get_or_create_global_step()
-    model = AlexNet(images, keep_prob, len(data.class_names), skipped, weights_path,
+    model = AlexNet(images, keep_prob, len(data.class_names), plan.skipped, plan.weights_path,
                     dropout_seed=dropout_seed(settings.seed, step))
     losses = tf.nn.softmax_cross_entropy_with_logits_v2(labels, model.fc8)
     classes = tf.argmax(model.fc8, 1, output_type=tf.int32)
@@ -95,14 +108,15 @@ def build_replica(settings, data, trained, skipped, weights_path):
     learning_rate = learning_rate_at(step, num_steps, settings.learning_rate, settings.lr_schedule)
     balanced = settings.class_weights == 'balanced'
     weights = balanced_weights(data.train.labels, len(data.class_names)) if balanced else 1.0
-    fresh = [variable for layer in skipped for variable in model.variables[layer]]
-    pretrained = [variable for layer in trained if layer not in skipped for variable in model.variables[layer]]
+    fresh = [variable for layer in plan.skipped for variable in model.variables[layer]]
+    pretrained = [variable for layer in plan.trained if layer not in plan.skipped
+                  for variable in model.variables[layer]]
     batch_count = tf.placeholder_with_default(tf.cast(tf.shape(labels)[0], tf.float32), [], 'batch_count')
     loss = training_loss(labels, model.fc8, settings.label_smoothing, weights, batch_count)
     train_op, gradients = minimize(loss, learning_rate, settings, fresh, pretrained)
     return Replica(model, labels, keep_prob, batch_count, learning_rate, tf.reduce_sum(losses), correct,
                    (classes, tf.reduce_max(tf.nn.softmax(model.fc8), 1)), train_op,
-                   step_summaries(model, trained, gradients))
+                   step_summaries(model, plan.trained, gradients))
 
 
 def dropout_seed(seed, step):
@@ -127,9 +141,9 @@ def balanced_weights(labels, num_classes):
 def training_loss(labels, logits, label_smoothing, class_weights, batch_count):
     """Return what training makes smaller: the mean cross-entropy of the batch, each image times its class's weight.
 
-    batch_count: scalar, images of the batch, of which these are all or a part; the losses of its parts add up to its own.
-    labels: one-hot float32 [n, num_classes]; with label_smoothing s, 1 becomes 1 - s + s / num_classes, and 0 becomes
-    s / num_classes (Szegedy et al., 2016). class_weights: float32 [num_classes].
+    batch_count: scalar, images of the batch, of which these are all or a part; the losses of its parts add up to its
+    own. labels: one-hot float32 [n, num_classes]; with label_smoothing s, 1 becomes 1 - s + s / num_classes, and 0
+    becomes s / num_classes (Szegedy et al., 2016). class_weights: float32 [num_classes].
     """
     smoothed = labels * (1 - label_smoothing) + label_smoothing / int(labels.shape[1])
     losses = tf.nn.softmax_cross_entropy_with_logits_v2(smoothed, logits)

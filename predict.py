@@ -15,7 +15,7 @@ from console import argument, new_file, parse_settings, printable, progress_bar,
 from datagenerator import ImageDataGenerator
 from evaluation import Tally, evaluation_lines, log_softmax
 from finished_run import read_run, rebuild_network
-from lists import ImageList, check_labels, read_label, read_list, split_line, walk_visible
+from lists import ImageList, check_labels, list_lines, read_label, read_list, split_line, walk_visible
 
 IMAGE_SUFFIXES = ('.bmp', '.gif', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp')  # what is taken from a folder
 
@@ -104,7 +104,7 @@ def read_input(name, class_names):
 
 
 def find_images(folder):
-    """Return the paths of the images in a folder and its folders, sorted, hidden ones left out; ValueError without any."""
+    """Return the sorted paths of the images in a folder and its folders, without hidden ones; ValueError if none."""
     paths = sorted(os.path.join(parent, name) for parent, names, _, _ in walk_visible(folder) for name in names
                    if name.lower().endswith(IMAGE_SUFFIXES))
     if not paths:
@@ -114,9 +114,7 @@ def find_images(folder):
 
 def read_input_list(list_file, class_names):
     """Return the Inputs of a list: as read_list reads it if any line ends in a label; else each line is a path."""
-    with open(list_file, encoding='utf-8-sig', errors='surrogateescape') as file:
-        lines = {number: line.strip() for number, line in enumerate(file, 1)
-                 if line.strip() and not line.startswith('# ')}
+    lines = {number: line.strip() for number, line in list_lines(list_file)}
     class_numbers = {name: number for number, name in enumerate(class_names)}
     words = (split_line(line, class_numbers) for line in lines.values())
     if not lines or any(len(parts) == 2 and read_label(parts[1], class_numbers) is not None for parts in words):

@@ -197,8 +197,8 @@ class RunLog:
     def draw(self):
         """Return (mistakes as load_mistakes does, {file name: its content} of the figures)."""
         import figures  # half a second that the start of a run shall not take
-        mistakes = self.load_mistakes()
-        return mistakes, figures.draw(self.rows, self.best['epoch'], self.best_matrix(), self.data.class_names, mistakes)
+        mistakes, names = self.load_mistakes(), self.data.class_names
+        return mistakes, figures.draw(self.rows, self.best['epoch'], self.best_matrix(), names, mistakes)
 
     def load_mistakes(self):
         """Return the most confident mistakes: (image as the network sees it, true class, predicted class, probability).

@@ -13,8 +13,7 @@ from runs import is_run
 
 # What a run that goes on keeps; with others, it would be another run.
 FIXED = ('num_classes', 'weights_path', 'train_layers', 'skip_layers', 'optimizer', 'batch_size', 'seed', 'random_crop',
-         'precision')
-COUNTS = ('train_images', 'val_images')
+         'precision', 'train_images', 'val_images')
 
 
 class Earlier(NamedTuple):
@@ -44,7 +43,7 @@ def read_earlier(folder, effective, class_names):
     """
     if not folder.settings:
         return Earlier(None, [])
-    check_unchanged(folder, effective, FIXED)
+    check_unchanged(folder, effective)
     labels_file = os.path.join(folder.path, 'labels.txt')
     if os.path.exists(labels_file) and read_class_names(labels_file) != class_names:
         raise ValueError(f'the run in {folder.path} can not go on: the classes are not those of its labels.txt')
@@ -61,12 +60,12 @@ def read_shared_earlier(distribution, *arguments):
     return Earlier(progress and Progress(**progress), rows)
 
 
-def check_unchanged(folder, effective, names):
-    """Raise ValueError with every one of these settings that differs from those of the run in a RunFolder."""
+def check_unchanged(folder, effective):
+    """Raise ValueError with every setting of FIXED that differs from those of the run in a RunFolder."""
     def as_text(value):
         return spelled(sorted(value) if isinstance(value, (tuple, list)) else value)
-    changed = [f'{name} was {as_text(folder.settings.get(name))}, not {as_text(effective[name])}' for name in names
-               if folder.settings and as_text(effective[name]) != as_text(folder.settings.get(name))]
+    changed = [f'{name} was {as_text(folder.settings.get(name))}, not {as_text(effective[name])}' for name in FIXED
+               if as_text(effective[name]) != as_text(folder.settings.get(name))]
     if changed:
         raise ValueError(f'the run in {folder.path} can not go on: {"; ".join(changed)}. '
                          'Name another run_dir to begin anew')

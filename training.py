@@ -27,7 +27,8 @@ class Training:
         """Train until no epoch, or no patience, is left.
 
         The first Ctrl-C or SIGTERM lets the step end, saves, and raises Stopped. Images that are gone raise
-        ValueError, after saving. FloatingPointError as soon as the loss is not finite: what is saved is older, and finite.
+        ValueError, after saving. FloatingPointError as soon as the loss is not finite: what is saved is older, and
+        finite.
         """
         if self.log.rows:
             self.recall_best()

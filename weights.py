@@ -30,10 +30,10 @@ def read_weights(path):
     """Return {layer: (weights, biases)}, C-ordered float32 arrays, from a .npy or .caffemodel file.
 
     A .npy file, saved with numpy.save by Python 2 or 3, has one of the two public layouts, {layer: [weights, biases]}
-    and {layer: {'weights': weights, 'biases': biases}}. Convolution weights are (height, width, input channels / groups,
-    output channels), fully connected ones (inputs, outputs), biases (outputs,). Values have 16, 32 or 64 bits. Layers
-    of a .caffemodel that AlexNet does not have may be other than pairs. Raises ValueError for any other content, without
-    running what is in a pickle, and for values that are not finite; OSError for a file that can't be opened.
+    and {layer: {'weights': weights, 'biases': biases}}. Convolution weights are (height, width, input channels /
+    groups, output channels), fully connected ones (inputs, outputs), biases (outputs,). Values have 16, 32 or 64 bits.
+    Layers of a .caffemodel that AlexNet does not have may be other than pairs. Raises ValueError for any other content,
+    without running what is in a pickle, and for values that are not finite; OSError for a file that can't be opened.
     """
     return single_precision(path, read_file(path)[0])
 
@@ -124,8 +124,10 @@ def find_weights(weights_path, folder):
 
 
 def is_starter(path):
-    """Say whether a path, or None, is that of the starter weights, which stand in for ImageNet's: of whatever copy of the
-    project, as a run can go on in another one."""
+    """Say whether a path, or None, is that of the starter weights, which stand in for ImageNet's.
+
+    Those of whatever copy of the project: a run can go on in another one.
+    """
     return path is not None and os.path.abspath(path).endswith(os.sep + STARTER_WEIGHTS)
 
 

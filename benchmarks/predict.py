@@ -21,7 +21,7 @@ from checkpoints import Progress  # noqa: E402
 from datagenerator import ImageDataGenerator  # noqa: E402
 from finished_run import read_run  # noqa: E402
 from lists import Data, ImageList, read_list  # noqa: E402
-from optimization import build_network  # noqa: E402
+from optimization import Plan, build_network  # noqa: E402
 from training import run_pass  # noqa: E402
 
 
@@ -29,7 +29,8 @@ def forward_pass(image_list, class_names):
     """Return a function that runs the validation pass of training over the images."""
     settings, graph = finetune.Settings(), tf.Graph()
     with graph.as_default():
-        network = build_network(settings, Data(image_list, image_list, class_names), ('fc8',), ('fc8',), None)
+        network = build_network(Plan(
+            settings, Data(image_list, image_list, class_names), None, ('fc8',), ('fc8',)))
         session = open_session()
         session.run(tf.global_variables_initializer())
 

@@ -22,7 +22,7 @@ from alexnet import open_session, tf  # noqa: E402
 from bottlenecks import feature_output, make_generators  # noqa: E402
 from checkpoints import Progress  # noqa: E402
 from lists import Data, ImageList  # noqa: E402
-from optimization import build_network  # noqa: E402
+from optimization import Plan, build_network  # noqa: E402
 from reports import METRICS, RunLog  # noqa: E402
 from training import means, run_pass  # noqa: E402
 
@@ -74,14 +74,15 @@ def measure(trained):
     settings = finetune.Settings(train_layers=trained, num_epochs=2 * ROUNDS + 2)
     with tempfile.TemporaryDirectory() as folder, tf.Graph().as_default() as graph:
         data = Data(draw_list(folder, IMAGES), draw_list(folder, VAL_IMAGES), [f'class {n}' for n in range(CLASSES)])
-        network = build_network(settings, data, trained, trained, None)
+        plan = Plan(settings, data, None, trained, trained)
+        network = build_network(plan)
         initializers = tf.global_variables_initializer()
         graph.finalize()
         with open_session() as session:
             session.run(initializers)
             inputs = network.model.outputs[feature_output(trained)]
             sources = [(inputs, RandomFeatures(inputs.shape.as_list()[1:], part.labels)) for part in data[:2]]
-            log = RunLog(folder, finetune.effective_settings(settings, data, None, trained, trained), '', data,
+            log = RunLog(folder, finetune.effective_settings(plan), '', data,
                          make_generators(settings, data), [])
             times = {'with': [], 'without': []}
             log.begin(lambda: session.run(network.model.variables['conv1'][0]))

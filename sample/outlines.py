@@ -68,11 +68,12 @@ def shard(random):
 
 
 def make_shapes():
-    """Return 64 shapes, lists of outlines, float64 [n, 2], of a mean radius of 1 around (0, 0); a second one is a hole."""
+    """Return 64 shapes: lists of outlines, float64 [n, 2], of mean radius 1 around (0, 0); a second one is a hole."""
     random = np.random.default_rng(1)
     disc = polar(np.ones(96))
     outlines = [
-        polygon(5), polygon(6), petals(7, 0.4), petals(3, 0.5), petals(4, 0.5), petals(6, 0.5), petals(10, 0.25), crescent(),
+        polygon(5), polygon(6), petals(7, 0.4), petals(3, 0.5), petals(4, 0.5), petals(6, 0.5), petals(10, 0.25),
+        crescent(),
         heart(), spiral(), disc * (1, 0.45), disc[:48],
         np.stack([COS, 0.5 * SIN * np.abs(SIN)], 1),                # leaf
         np.stack([COS, SIN * np.sin(ANGLES / 2) ** 2], 1),          # drop

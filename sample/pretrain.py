@@ -19,7 +19,7 @@ import numpy as np
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, ROOT)
 
-from alexnet import IMAGE_SIZE, open_session, set_value, tf  # noqa: E402
+from alexnet import IMAGE_SIZE, open_session, set_values, tf  # noqa: E402
 from console import new_file, parse_settings, run_command, setting  # noqa: E402
 from datagenerator import map_ahead  # noqa: E402
 from images import IMAGENET_MEAN  # noqa: E402
@@ -170,7 +170,7 @@ def pretrain(settings):
         graph.finalize()
         with open_session(settings.precision) as session:
             session.run(initialize)
-            set_value(session, network.variables['conv1'][0], wave_filters())
+            set_values(session, network.variables['conv1'][:1], [wave_filters()])
 
             def save(rows):
                 pictures = draw_batch(bank, large, settings.steps)[0]

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from alexnet import AlexNet, open_session, set_value, tf
+from alexnet import AlexNet, open_session, set_values, tf
 from images import IMAGENET_MEAN
 
 EPSILON = 1e-3  # added to variances
@@ -71,13 +71,6 @@ def folded_layers(session, network):
     return layers
 
 
-def set_values(session, variables, layers):
-    """Give the variables of `layers`, {layer: (weights, biases)}, these values."""
-    for layer in layers:
-        for variable, value in zip(variables[layer], layers[layer]):
-            set_value(session, variable, value)
-
-
 def scaled_to_norm(layers, pictures, norm):
     """Return the layers with conv5 times a factor that gives pool5 this mean L2 norm on pictures, uint8 BGR at 227x227.
 
@@ -85,7 +78,8 @@ def scaled_to_norm(layers, pictures, norm):
     """
     with tf.Graph().as_default(), open_session() as session:
         network = AlexNet(tf.constant(pictures - IMAGENET_MEAN), 1.0, 2, ())
-        set_values(session, network.variables, layers)
+        for layer, values in layers.items():
+            set_values(session, network.variables[layer], values)
         pool5 = session.run(network.outputs['pool5'])
     factor = np.float32(norm / np.linalg.norm(pool5.reshape(len(pool5), -1), axis=1).mean())
     return {**layers, 'conv5': [array * factor for array in layers['conv5']]}

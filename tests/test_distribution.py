@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 
 import numpy as np
 import pytest
@@ -289,10 +290,19 @@ def two_devices():
     one = ImageList('', ['a'], np.zeros(1, np.int32), np.ones(1, np.int32))
     with distribution.Distribution(settings) as group, tf.Graph().as_default():
         with group.strategy.scope():
-            network = finetune.build_network(settings, Data(one, one, ['a', 'b', 'c']), ('fc8',), ('fc8',), None)
+            network = finetune.build_network(finetune.Plan(
+                settings, Data(one, one, ['a', 'b', 'c']), None, ('fc8',), ('fc8',)))
         session = finetune.open_session(make=group.session)
         session.run(tf.global_variables_initializer())
         yield session, network
+
+
+def test_no_function_of_a_replica_is_written_to_a_file(monkeypatch, tmp_path):
+    monkeypatch.setattr(tempfile, 'tempdir', str(tmp_path))
+    with distribution.Distribution(finetune.Settings(devices=('CPU:0', 'CPU:1'))) as group, tf.Graph().as_default():
+        with group.strategy.scope():
+            distribution.for_each_replica(lambda: tf.zeros([]))
+    assert os.listdir(tmp_path) == []
 
 
 def softmax(logits):

@@ -106,6 +106,7 @@ def test_what_cannot_be_read_is_named_and_the_rest_predicted(finished_run, comma
     (['half.txt'], 'half.txt:2: label "b.jpg" is not a 0-based class number'),
     (['wrong.txt', 'x.jpg'], 'wrong.txt:1'),
     (['right.txt', 'x.jpg'], 'run them one by one'),
+    (['wide.txt'], 'wide.txt is UTF-16 text; save it as UTF-8'),
 ])
 def test_wrong_arguments_end_in_a_line(command, arguments, named, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -114,6 +115,7 @@ def test_wrong_arguments_end_in_a_line(command, arguments, named, tmp_path, monk
     write_list(tmp_path / 'wrong.txt', ['a.jpg 7'])
     write_list(tmp_path / 'half.txt', ['a.jpg Käfer', 'a photo b.jpg'])
     write_list(tmp_path / 'right.txt', ['a.jpg owl'])
+    (tmp_path / 'wide.txt').write_text('a.jpg\n', encoding='utf-16')
     before = sorted(os.listdir())
     status, out, err = command(*arguments)
     assert status == 2 and out == '' and named in err and len(err.splitlines()) == 1

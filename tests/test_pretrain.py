@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from conftest import CONV_SHAPES, ROOT, run_main
 
-from alexnet import IMAGE_SIZE, AlexNet, tf
+from alexnet import IMAGE_SIZE, AlexNet, set_values, tf
 from images import IMAGENET_MEAN
 from weights import read_file, read_weights
 
@@ -38,7 +38,8 @@ def activations(layers, pictures):
     """Return {output: values} of AlexNet's own graph with these conv layers."""
     with tf.Graph().as_default(), tf.Session() as session:
         network = AlexNet(tf.constant(pictures - IMAGENET_MEAN), 1.0, 2, ())
-        pretraining_network.set_values(session, network.variables, layers)
+        for layer, values in layers.items():
+            set_values(session, network.variables[layer], values)
         return session.run({name: network.outputs[name] for name in SHOWN})
 
 
