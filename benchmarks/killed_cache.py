@@ -26,7 +26,8 @@ WIDTH = 6 * 6 * 256
 def command(train_list, val_list, weights, folder, name):
     """Return the command that fills the cache `name` and then trains for one epoch."""
     return [sys.executable, os.path.join(ROOT, 'finetune.py'), '--train_file', train_list, '--val_file', val_list,
-            '--weights_path', weights, '--train_layers', 'fc6', 'fc7', 'fc8', '--num_epochs', '1', '--no-horizontal_flip',
+            '--weights_path', weights, '--train_layers', 'fc6', 'fc7', 'fc8', '--num_epochs', '1',
+            '--no-horizontal_flip',
             '--cache_dir', os.path.join(folder, name), '--run_dir', os.path.join(folder, f'{name}-{time.time()}')]
 
 
@@ -56,7 +57,8 @@ def main(train_list, val_list, weights, seed='0'):
         whole, killed = stored(folder, 'whole'), stored(folder, 'killed')
     difference = max(np.abs(whole[key] - killed[key]).max() for key in whole)
     largest = max(values.max() for values in whole.values())
-    print(f'same images: {whole.keys() == killed.keys()}, {len(whole)}; largest difference {difference:.2g} of {largest:.3g}')
+    print(f'same images: {whole.keys() == killed.keys()}, {len(whole)}; '
+          f'largest difference {difference:.2g} of {largest:.3g}')
 
 
 if __name__ == '__main__':

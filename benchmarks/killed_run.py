@@ -42,7 +42,8 @@ def write_weights(path):
 def start(folder, flags):
     """Start a run in `folder`, new or to go on, which it calls run, with a cache beside it; return the process."""
     os.makedirs(folder, exist_ok=True)
-    command = [sys.executable, '-c', SCRIPT, ROOT, '--train_layers', 'fc8', *flags, '--run_dir', 'run', '--cache_dir', 'cache']
+    command = [sys.executable, '-c', SCRIPT, ROOT, '--train_layers', 'fc8', *flags, '--run_dir', 'run',
+               '--cache_dir', 'cache']
     return subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 

@@ -1,4 +1,4 @@
-"""How good the recipe is: validation accuracy of candidates on images held out of the training list, and of the defaults.
+"""How good the recipe is: validation accuracy of candidates on images held out of training, and of the defaults.
 
     python benchmarks/recipe.py choose CONV_WEIGHTS FOLDER [FOLDER ...]
     python benchmarks/recipe.py measure CONV_WEIGHTS FOLDER [FOLDER ...]
@@ -81,7 +81,7 @@ def choose(weights, folders):
 
 def measure(weights, folders):
     """Write the table of the defaults: pretrained convolutions, fc8 alone on borrowed layers, and nothing pretrained."""
-    report(['Validation accuracy with the default settings: best epoch, mean (range) of 3 seeds, and last epoch, mean.', '',
+    report(['Validation accuracy with the default settings: best epoch, mean (range) of 3 seeds, last epoch, mean.', '',
             '| data | convolutions | trained | best epoch | last epoch |', '|---|---|---|---|---|'], 'w')
     with tempfile.TemporaryDirectory() as scratch:
         def results(folder, name, *flags):

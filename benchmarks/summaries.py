@@ -35,7 +35,8 @@ class RandomFeatures:
     VALIDATION_BATCH = 1024
 
     def __init__(self, shape, labels):
-        self.features = np.maximum(np.random.RandomState(0).standard_normal((len(labels), *shape)), 0).astype(np.float32)
+        values = np.random.RandomState(0).standard_normal((len(labels), *shape))
+        self.features = np.maximum(values, 0).astype(np.float32)
         self.one_hot, self.data_size = np.eye(CLASSES, dtype=np.float32)[labels], len(labels)
 
     def batches(self, batch_size):

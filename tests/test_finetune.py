@@ -242,14 +242,16 @@ def test_broken_images_are_left_out_on_request(settings, broken_list, tmp_path, 
         os.remove(run_dir / 'checkpoints' / file)
 
 
-def test_broken_images_of_both_lists_are_left_out_under_random_crop(lists, small_run, tmp_path, capsys):
+def test_broken_images_of_both_lists_are_left_out_before_steps_are_counted(lists, small_run, tmp_path, capsys):
+    """Of 6 images, 5 are left: at 5 a step, the second of two epochs begins half-way down the cosine, not at a quarter."""
     for part in ('train', 'val'):
         (tmp_path / f'{part}.png').write_bytes(png_file(60, 60))
         write_list(tmp_path / f'{part}.txt', [f'{lists}/{n}.png {n % 2}' for n in range(5)] + [f'{part}.png 1'])
     rows = small_run(train_file=str(tmp_path / 'train.txt'), val_file=str(tmp_path / 'val.txt'), random_crop=True,
-                     skip_broken=True, num_epochs=1)
+                     skip_broken=True, num_epochs=2, batch_size=5, lr_schedule='cosine', learning_rate=1e-4)
     shown = capsys.readouterr().err
-    assert len(rows) == 1 and 'val.png: OpenCV' in shown and 'train.png: OpenCV' in shown
+    assert 'val.png: OpenCV' in shown and 'train.png: OpenCV' in shown
+    np.testing.assert_allclose([row['learning_rate'] for row in rows], [1e-4, 0.5e-4], rtol=1e-5)
 
 
 def test_a_stray_label_does_not_make_a_giant_network(tmp_path, picture_folder, capsys):
