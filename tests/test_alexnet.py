@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from conftest import ROOT, random_conv_weights, shared
 
-from alexnet import LAYERS, AlexNet, reason, tf
+from alexnet import LAYERS, AlexNet, matrix_product, reason, tf
 from weights import read_weights
 
 SHAPES = {'conv1': (55, 55, 96), 'norm1': (55, 55, 96), 'pool1': (27, 27, 96), 'conv2': (27, 27, 256),
@@ -227,3 +227,14 @@ def test_the_reason_of_an_error_is_what_happened_and_not_where(tmp_path):
             session.run(save)
     assert caught.value.message.startswith('Graph execution error:') and 'Not a directory' in reason(caught.value)
     assert reason(ValueError('one\ntwo')) == 'one'
+
+
+def test_the_gradients_of_a_product_are_those_by_hand():
+    random = np.random.default_rng(0)
+    x, weights, upstream = (np.float32(random.normal(size=size)) for size in ((3, 5), (5, 4), (3, 4)))
+    with tf.Graph().as_default(), tf.Session() as session:
+        tensors = tf.constant(x), tf.constant(weights)
+        product = matrix_product(*tensors)
+        values = session.run([product, *tf.gradients(product, tensors, tf.constant(upstream))])
+    for value, right in zip(values, (x @ weights, upstream @ weights.T, x.T @ upstream)):
+        np.testing.assert_allclose(value, right, rtol=1e-5, atol=1e-6)
