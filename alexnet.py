@@ -6,6 +6,7 @@ conv4 and conv5 see their input in two groups, as the paper's two GPUs did.
 """
 
 import math
+import re
 
 import numpy as np
 
@@ -196,3 +197,9 @@ def open_session(precision='float32', num_threads=None, make=lambda config: tf.S
     config = session_config(precision, num_threads)
     with quiet_startup():
         return make(config)
+
+
+def reason(error):
+    """Return the line of an error of TensorFlow that says what happened; before it can stand where, in the graph."""
+    text = re.sub(r"(?s)\AGraph execution error:.*\nNode: '[^\n]*\n", '', getattr(error, 'message', None) or str(error))
+    return text.splitlines()[0]

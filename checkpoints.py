@@ -6,7 +6,7 @@ import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from alexnet import tf
+from alexnet import reason, tf
 from console import new_file
 
 
@@ -84,7 +84,7 @@ class Checkpoints:
         try:
             self.savers[kind].restore(session, self.path(name))
         except (ValueError, tf.errors.OpError) as error:
-            raise ValueError(f'{self.path(name)} is missing or broken: {str(error).splitlines()[0]}') from error
+            raise ValueError(f'{self.path(name)} is missing or broken: {reason(error)}') from error
 
     def begin(self, session, run_dir, progress):
         """Write to this run folder from now on; first, at the start of the run, the variables that no step changes.

@@ -13,7 +13,7 @@ import os
 import tempfile
 import zipfile
 
-from alexnet import IMAGE_SIZE, open_session, tf
+from alexnet import IMAGE_SIZE, open_session, reason, tf
 from console import argument, new_file, parse_settings, quiet_startup, run_command, setting
 from finished_run import read_run, rebuild_network
 
@@ -105,7 +105,7 @@ def main(arguments):
         print('\n'.join(f'wrote {path}' for path in targets))
         return 0
     except tf.errors.OpError as error:  # a full disk or memory, as TensorFlow says it
-        raise OSError(error.message.splitlines()[0]) from error
+        raise OSError(reason(error)) from error
 
 
 if __name__ == '__main__':

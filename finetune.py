@@ -6,7 +6,7 @@ import os
 import sys
 from typing import Literal
 
-from alexnet import LAYERS, open_session, tf
+from alexnet import LAYERS, open_session, reason, tf
 from bottlenecks import prepare_batches, scale_size
 from checkpoints import Checkpoints, ChiefsCheckpoints
 from checks import read_lists
@@ -248,7 +248,7 @@ def main(arguments):
         print(f'error: {error}', file=sys.stderr)
         return os.EX_TEMPFAIL  # 75
     except tf.errors.OpError as error:  # a full disk or memory, as TensorFlow says it
-        raise OSError(error.message.splitlines()[0]) from error
+        raise OSError(reason(error)) from error
     print(f'best val_accuracy {accuracy:.4f} (epoch {epoch}) in {run_dir}')
     return 0
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from alexnet import IMAGE_SIZE, LAYERS, AlexNet, tf
+from alexnet import IMAGE_SIZE, LAYERS, AlexNet, reason, tf
 from console import printable
 from lists import read_class_names
 
@@ -142,7 +142,7 @@ def rebuild_network(run, images):
             try:
                 saver.restore(session, path)
             except tf.errors.OpError as error:
-                raise ValueError(f'{path} is broken: {error.message.splitlines()[0]}') from error
+                raise ValueError(f'{path} is broken: {reason(error)}') from error
     return model, restore
 
 
@@ -154,8 +154,7 @@ def find_variables(path, variables):
         shapes, types = reader.get_variable_to_shape_map(), reader.get_variable_to_dtype_map()
         size = os.stat(f'{path}.data-00000-of-00001').st_size
     except (OSError, ValueError, tf.errors.OpError) as error:
-        reason = getattr(error, 'strerror', None) or getattr(error, 'message', None) or str(error)
-        raise ValueError(f'{path} is not a checkpoint: {reason.splitlines()[0]}') from error
+        raise ValueError(f'{path} is not a checkpoint: {getattr(error, "strerror", None) or reason(error)}') from error
     found = {name: variable for name, variable in variables.items() if name in shapes}
     for name, variable in found.items():
         if shapes[name] != variable.shape.as_list() or types[name] != tf.float32:

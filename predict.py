@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from alexnet import IMAGE_SIZE, open_session, tf
+from alexnet import IMAGE_SIZE, open_session, reason, tf
 from console import argument, new_file, parse_settings, printable, progress_bar, run_command, setting
 from datagenerator import ImageDataGenerator
 from evaluation import Tally, evaluation_lines, log_softmax
@@ -234,7 +234,7 @@ def main(arguments):
     try:
         return 1 if predict(parse_settings(Settings, arguments)) else 0
     except tf.errors.OpError as error:  # no memory left, as TensorFlow says it
-        raise OSError(error.message.splitlines()[0]) from error
+        raise OSError(reason(error)) from error
 
 
 if __name__ == '__main__':

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from conftest import ROOT, random_conv_weights, shared
 
-from alexnet import LAYERS, AlexNet, tf
+from alexnet import LAYERS, AlexNet, matrix_product, reason, tf
 from weights import read_weights
 
 SHAPES = {'conv1': (55, 55, 96), 'norm1': (55, 55, 96), 'pool1': (27, 27, 96), 'conv2': (27, 27, 256),
@@ -216,3 +216,25 @@ def test_the_readmes_lines_for_a_notebook_run(all_weights_file, tmp_path, monkey
     exec(code, names)
     assert names['probabilities'].shape == (1, 1000) and abs(names['probabilities'].sum() - 1) < 1e-5
     assert len(code.splitlines()) <= 15
+
+
+def test_the_reason_of_an_error_is_what_happened_and_not_where(tmp_path):
+    (tmp_path / 'file').touch()
+    with tf.Graph().as_default(), tf.Session() as session:
+        save = tf.raw_ops.SaveV2(prefix=f'{tmp_path}/file/x', tensor_names=['a'], shape_and_slices=[''],
+                                 tensors=[tf.constant(1)])
+        with pytest.raises(tf.errors.OpError) as caught:
+            session.run(save)
+    assert caught.value.message.startswith('Graph execution error:') and 'Not a directory' in reason(caught.value)
+    assert reason(ValueError('one\ntwo')) == 'one'
+
+
+def test_the_gradients_of_a_product_are_those_by_hand():
+    random = np.random.default_rng(0)
+    x, weights, upstream = (np.float32(random.normal(size=size)) for size in ((3, 5), (5, 4), (3, 4)))
+    with tf.Graph().as_default(), tf.Session() as session:
+        tensors = tf.constant(x), tf.constant(weights)
+        product = matrix_product(*tensors)
+        values = session.run([product, *tf.gradients(product, tensors, tf.constant(upstream))])
+    for value, right in zip(values, (x @ weights, upstream @ weights.T, x.T @ upstream)):
+        np.testing.assert_allclose(value, right, rtol=1e-5, atol=1e-6)

@@ -172,7 +172,7 @@ def test_a_broken_checkpoint_is_named(tmp_path, content):
 def test_a_missing_or_cut_checkpoint_is_named(tmp_path):
     [data] = [path for path in list(train(tmp_path))[-1].iterdir() if path.name.startswith('best-4.data')]
     data.write_bytes(b'')
-    with pytest.raises(ValueError, match='best-4 is missing or broken'):
+    with pytest.raises(ValueError, match='best-4 is missing or broken: Read less bytes'):
         list(train(tmp_path))
 
 

@@ -210,6 +210,7 @@ def test_what_workers_tell_each_other():
 
 @pytest.mark.parametrize('changed, named', [
     (['--train_file', 'OTHER'], [r'worker 1 differs from the chief: the training list 12 images \(\w+\), not 13 '] * 2),
+    (['--learning_rate', '0.5'], [r'worker 1 differs from the chief: learning_rate 0\.5, not '] * 2),
     (['--val_file', 'BROKEN'], ['val.txt:4: .*03.png: broken or missing on worker 1',
                                 'val.txt:4: .*03.png: No such file'])])
 def test_a_worker_that_differs_ends_all(flags, tmp_path, changed, named):

@@ -1,3 +1,4 @@
+import base64
 import csv
 import os
 
@@ -77,6 +78,8 @@ def test_the_report_is_that_of_the_best_epoch(run):
     assert [rows[11][name] for name in ('class', 'predicted', 'probability')] == ['c', 'a', '0.9000']
     page = (folder / 'report.html').read_text()
     assert 'Best epoch 2 of 3' in page and page.count('<figure>') == 4 and 'python finetune.py' in page
+    for name in ('curves', 'confusion_matrix'):
+        assert base64.b64encode((folder / f'{name}.png').read_bytes()).decode() in page
     assert not [name for name in os.listdir(folder) if '.part-' in name]
 
 
