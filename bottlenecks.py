@@ -55,18 +55,27 @@ def make_generators(settings, data, share=(0, 1)):
 def make_sources(settings, session, model, generators, trained):
     """Return [(tensor to feed, batches for it)] of the generators; raises BrokenImages."""
     output = feature_output(trained)
-    stored, reason = store(settings, session, model, output, generators)
+    try:
+        stored, reason = store(settings, session, model, output, generators)
+    except BrokenImages as error:  # what is not stored can be broken, too
+        cropped = [generator for generator in generators if generator.random_crop]
+        raise BrokenImages([generator.image_list for generator in generators],
+                           {**error.broken, **find_undecodable(settings, cropped)}) from error
     if reason and settings.cache_features == 'on':
         raise ValueError(f'cache_features is on, but {reason}')
     plain = generators[:len(generators) - len(stored)]
     if plain:
         print(f'what the frozen layers compute {"of the training images " if stored else ""}is not stored: {reason}')
-        lists = [generator.image_list.share(*generator.share) for generator in plain]
-        broken = find_broken(lists, load_image, settings.cache_dir, settings.num_threads,
-                             progress_bar('checking images'))
+        broken = find_undecodable(settings, plain)
         if broken:
-            raise BrokenImages(lists, broken)
+            raise BrokenImages([generator.image_list for generator in plain], broken)
     return [(model.x, batches) for batches in plain] + [(model.outputs[output], batches) for batches in stored]
+
+
+def find_undecodable(settings, generators):
+    """Return {path: what is wrong} of those images of some ImageDataGenerators that can't be decoded."""
+    lists = [generator.image_list.share(*generator.share) for generator in generators]
+    return find_broken(lists, load_image, settings.cache_dir, settings.num_threads, progress_bar('checking images'))
 
 
 def store(settings, session, model, output, generators):

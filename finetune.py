@@ -122,28 +122,28 @@ def build(plan, distribution):
     tf.set_random_seed(plan.settings.seed)
     with distribution.strategy.scope():
         network = build_network(plan)
-    frozen, trained = ([variable for layer in LAYERS if (layer in plan.trained) is is_trained
-                        for variable in network.model.variables[layer]] for is_trained in (False, True))
-    checkpoints = Checkpoints(frozen, trained) if distribution.is_chief else ChiefsCheckpoints()
+    variables = network.model.variables
+    checkpoints = ChiefsCheckpoints() if not distribution.is_chief else Checkpoints(
+        frozen=[variable for layer in LAYERS if layer not in plan.trained for variable in variables[layer]],
+        trained=[variable for layer in plan.trained for variable in variables[layer]])
     distribution.make_spread()
     return network, checkpoints
 
 
 def train(plan, session, network, checkpoints, distribution, folder, earlier):
     """Compute what the frozen layers give, open the run folder, and train until the run's end; return its log."""
-    settings, variables = plan.settings, network.model.variables
+    settings, effective = plan.settings, effective_settings(plan)
     layers = layer_table(network.model, plan.trained, set(LAYERS) - set(plan.skipped))
     if distribution.is_chief:
         print('\n'.join(class_table(plan.data) + layers))
     generators, sources = prepare_batches(plan, session, network.model, distribution)
-    run_dir = distribution.from_chief(lambda: folder.write(effective_settings(plan), plan.data.class_names))
+    run_dir = distribution.from_chief(lambda: folder.write(effective, plan.data.class_names))
     checkpoints.begin(session, run_dir, earlier.progress)
     step = session.run(tf.train.get_global_step(session.graph))
     log = RowsLog(run_dir, earlier.rows) if not distribution.is_chief else RunLog(
-        run_dir, effective_settings(plan), command_line('finetune.py', settings), plan.data, generators, layers,
-        earlier.rows, step)
+        run_dir, effective, command_line('finetune.py', settings), plan.data, generators, layers, earlier.rows, step)
     with log:
-        log.begin(lambda: session.run(variables['conv1'][0]))
+        log.begin(lambda: session.run(network.model.variables['conv1'][0]))
         Training(settings, session, network, sources, log, checkpoints, distribution).run()
     return log
 

@@ -174,6 +174,9 @@ class RunLog:
         if mistakes:
             sheet = files['mistakes.jpg']
             self.events.add_picture(self.step, 'mistakes', sheet, pictures.decode(sheet).shape)
+        else:
+            with contextlib.suppress(FileNotFoundError):  # that of a run which goes on, and has learnt since
+                os.remove(os.path.join(self.run_dir, 'mistakes.jpg'))
         page = make_page(Record(
             self.run_dir, self.command, self.settings, self.layers, names, counts, guessing, self.rows, self.best,
             matrix, list(self.troubles.values()), self.pictures,

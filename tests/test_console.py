@@ -112,9 +112,10 @@ def test_importing_leaves_out_keras_and_the_garbage_collector_and_leaves_no_trac
     code = ('import gc, os, sys\nfrom console import quick_import\n'
             'with quick_import():\n    import tensorflow.compat.v1 as tf\n    during = gc.isenabled()\n'
             'print(during, gc.isenabled(), gc.get_freeze_count() > 100_000, "keras" in sys.modules,'
-            ' "TF_USE_LEGACY_KERAS" in os.environ)')
+            ' "TF_USE_LEGACY_KERAS" in os.environ)\n'
+            'gc.disable()\nwith quick_import():\n    pass\nprint(gc.isenabled())')
     done = subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True)
-    assert done.stdout == 'False True True False False\n'
+    assert done.stdout == 'False True True False False\nFalse\n'
 
 
 def test_none_is_a_word_where_no_value_is_not_allowed():

@@ -247,8 +247,10 @@ def test_broken_images_of_both_lists_are_left_out_before_steps_are_counted(lists
     for part in ('train', 'val'):
         (tmp_path / f'{part}.png').write_bytes(png_file(60, 60))
         write_list(tmp_path / f'{part}.txt', [f'{lists}/{n}.png {n % 2}' for n in range(5)] + [f'{part}.png 1'])
-    rows = small_run(train_file=str(tmp_path / 'train.txt'), val_file=str(tmp_path / 'val.txt'), random_crop=True,
-                     skip_broken=True, num_epochs=2, batch_size=5, lr_schedule='cosine', learning_rate=1e-4)
+    changes = {'train_file': str(tmp_path / 'train.txt'), 'val_file': str(tmp_path / 'val.txt'), 'random_crop': True}
+    with pytest.raises(ValueError, match=r'(?s)train.txt:6: .*train.png: OpenCV.*val.txt:6: .*val.png: OpenCV'):
+        small_run(**changes)
+    rows = small_run(**changes, skip_broken=True, num_epochs=2, batch_size=5, lr_schedule='cosine', learning_rate=1e-4)
     shown = capsys.readouterr().err
     assert 'val.png: OpenCV' in shown and 'train.png: OpenCV' in shown
     np.testing.assert_allclose([row['learning_rate'] for row in rows], [1e-4, 0.5e-4], rtol=1e-5)
@@ -293,6 +295,8 @@ def test_no_weights_means_every_layer_is_trained(settings):
     assert finetune.choose_layers(settings, None) == (LAYERS, LAYERS)
     only_new = dataclasses.replace(settings, train_layers=('fc8', 'fc7'), skip_layers=('fc8',))
     assert finetune.choose_layers(only_new, 'w.npy') == (('fc7', 'fc8'), ('fc8',))
+    plan = finetune.Plan(only_new, read_data(settings.train_file, settings.val_file)[0], 'w.npy', ('fc7', 'fc8'), ('fc8',))
+    assert finetune.effective_settings(plan)['skip_layers'] == ('fc8',)
     twice = dataclasses.replace(settings, train_layers=('fc8', 'fc7', 'fc8'), skip_layers=('fc8', 'fc7', 'fc8'))
     assert finetune.choose_layers(twice, 'w.npy') == (('fc7', 'fc8'), ('fc7', 'fc8'))
 

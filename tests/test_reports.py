@@ -103,6 +103,13 @@ def test_a_run_ended_by_an_error_has_its_report_and_the_error_goes_on(tmp_path, 
     assert EventAccumulator(str(tmp_path)).Reload().Scalars('val/loss')
 
 
+def test_without_a_mistake_the_sheet_of_earlier_ones_goes(tmp_path, picture_list):
+    (tmp_path / 'mistakes.jpg').write_bytes(b'of a run that goes on')
+    with open_log(tmp_path, picture_list) as log:
+        write_epoch(log, 1, classes=log.data.val.labels)
+    assert (tmp_path / 'report.html').exists() and not (tmp_path / 'mistakes.jpg').exists()
+
+
 def test_a_run_without_an_epoch_has_no_report(tmp_path, picture_list, capsys):
     with pytest.raises(FloatingPointError), open_log(tmp_path, picture_list):
         raise FloatingPointError

@@ -11,6 +11,7 @@ import threading
 
 import pytest
 from conftest import ROOT, run_main, write_list
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import finetune
 from benchmarks.killed_run import kill_and_compare, outcome
@@ -119,6 +120,8 @@ def test_a_finished_run_goes_on_with_more_epochs_or_writes_its_report_again(flag
     assert status == 0 and out.splitlines()[-1].startswith('best val_accuracy ')
     assert os.path.exists(f'{run_dir}/report.html')
     assert run_main(finetune.main, ['--resume', run_dir, '--num_epochs', '4'], capsys)[0] == 0
+    pictures = EventAccumulator(run_dir, {'images': 0}).Reload().Images('images/first_batch')
+    assert [event.step for event in pictures] == [0, 8, 8]
     finetune.main([*flags, '--lr_schedule', 'constant', '--run_dir', str(tmp_path / 'whole' / 'run')])
     assert outcome(tmp_path) == outcome(tmp_path / 'whole')
     shutil.rmtree(tmp_path / 'whole')
