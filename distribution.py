@@ -207,8 +207,8 @@ def make_strategy(cluster, devices):
                          'CUDA_VISIBLE_DEVICES leaves, else the CPU')
     wrong = [name for name in devices if name not in gpus and not re.fullmatch(r'CPU:\d{1,3}', name)]
     if wrong or len(set(devices)) < len(devices) or len({name[:3] for name in devices}) > 1:
-        raise ValueError(f'devices {" ".join(devices)}: here are {" ".join(gpus) or "no GPUs"}, and CPU:0, '
-                         'and names can not be mixed or repeated')
+        raise ValueError(f'devices {" ".join(devices)}: here are {" ".join([*gpus, "CPU:0"])}; name each once, GPUs or '
+                         'CPUs, not both')
     if cluster:
         kinds = tf.distribute.experimental.CollectiveCommunication  # AUTO takes no NCCL without eager execution
         return tf.distribute.experimental.MultiWorkerMirroredStrategy(kinds.NCCL if gpus else kinds.RING)

@@ -177,7 +177,7 @@ def check_settings(settings):
         ('display_step', '1 or more', settings.display_step >= 1)) if not right]
     unknown = sorted(set(settings.train_layers + (settings.skip_layers or ())) - set(LAYERS))
     if unknown:
-        errors.append(f'no layer is called {", ".join(unknown)}; the layers are {" ".join(LAYERS)}')
+        errors.append(f'no layer is called {", ".join(unknown)}; the layers are {" ".join(LAYERS)}, blanks between')
     if not set(settings.skip_layers or ()) <= set(settings.train_layers):
         errors.append('skip_layers names layers that train_layers does not: they would keep their random values')
     if errors:

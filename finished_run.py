@@ -47,10 +47,10 @@ def read_run(path, checkpoint=None):
         if os.path.exists(os.path.join(folder, 'checkpoints', 'frozen.index')):
             names.append('frozen')
     except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
+        text = str(error).splitlines()[0]
         if isinstance(error, OSError):
-            reason = f'{os.path.basename(error.filename or "")}: {error.strerror}'
-        raise ValueError(f'{printable(path)} is not a finished run: {reason}') from error
+            text = f'{os.path.basename(error.filename or "")}: {error.strerror}'
+        raise ValueError(f'{printable(path)} can not be used: {text}') from error
     return Run(class_names, tuple(run['scale_size']), np.array(run['image_mean'], np.float32), run['precision'],
                tuple(os.path.join(folder, 'checkpoints', name) for name in names))
 
@@ -102,7 +102,7 @@ def find_checkpoint(folder, wanted):
     if wanted in ('best', 'last'):
         path = os.path.join(folder, 'checkpoints', wanted)
         if not os.path.exists(path):
-            raise ValueError(f'it has no checkpoint "{wanted}": it was stopped before its first was written')
+            raise ValueError(f'it has no checkpoint "{wanted}": none is written yet')
         check_small_file(path)
         with open(path, encoding='utf-8') as file:
             name = file.read().strip()

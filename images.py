@@ -57,7 +57,13 @@ def open_file(path):
 
 def describe(path, error):
     """Return one line that names a file and what an OSError or ValueError says of it."""
-    return f'{printable(path)}: {getattr(error, "strerror", None) or error}'
+    hint = ' (its name is not UTF-8: is the list?)' if isinstance(error, FileNotFoundError) and not is_utf_8(path) else ''
+    return f'{printable(path)}: {getattr(error, "strerror", None) or error}{hint}'
+
+
+def is_utf_8(path):
+    """Say whether a path read with surrogateescape was UTF-8 text."""
+    return not any('\ud800' <= letter <= '\udfff' for letter in path)
 
 
 def decode(content, header, scale_size):

@@ -9,6 +9,7 @@ import numpy as np
 from console import printable
 
 SHOWN_ERRORS = 20
+SKIP_HINT = 'skip_broken leaves out images that are missing or broken'
 
 
 class ImageList(NamedTuple):
@@ -36,7 +37,7 @@ class BrokenImages(ValueError):
     """Listed files that are no whole pictures; `broken` is {path: what is wrong}."""
 
     def __init__(self, image_lists, broken):
-        super().__init__(joined(broken_lines(image_lists, broken)))
+        super().__init__(f'{joined(broken_lines(image_lists, broken))}\n{SKIP_HINT}')
         self.broken = broken
 
 
@@ -65,7 +66,7 @@ def read_data(train_file, val_file, labels_file=None, num_classes=None, find_bro
     broken = find_broken([train, val])
     shown = {} if skip_broken else broken
     raise_all(sorted(train_errors + label_errors(train, count) + broken_lines([train], shown))
-              + sorted(val_errors + label_errors(val, count) + broken_lines([val], shown)))
+              + sorted(val_errors + label_errors(val, count) + broken_lines([val], shown)), SKIP_HINT if shown else '')
     return without(Data(train, val, class_names or [str(number) for number in range(count)]), broken), broken
 
 
@@ -102,11 +103,13 @@ def parse_list(list_file, class_names):
 
 
 def list_lines(list_file):
-    """Yield (number, line) of a list, without blank lines and comments; raises ValueError for UTF-16 text."""
+    """Yield (number, line) of a list, without blank lines and comments; raises ValueError for what is no UTF-8 text file."""
     with open(list_file, encoding='utf-8-sig', errors='surrogateescape') as file:
         for number, line in enumerate(file, 1):
             if number == 1 and line[:2] in ('\udcff\udcfe', '\udcfe\udcff'):
                 raise ValueError(f'{list_file} is UTF-16 text; save it as UTF-8')
+            if '\0' in line:
+                raise ValueError(f'{list_file}:{number} holds a zero byte: this is no text file')
             if not line.isspace() and not line.startswith('# '):
                 yield number, line
 
@@ -140,10 +143,10 @@ def joined(errors):
     return '\n'.join(texts + [f'... {len(errors)} such lines in all'] * (len(errors) > SHOWN_ERRORS))
 
 
-def raise_all(errors):
-    """Raise one ValueError with the first of [(line, error)] and the count of all; do nothing if there are none."""
+def raise_all(errors, hint=''):
+    """Raise one ValueError with the first of [(line, error)], the count of all, and a hint; do nothing without any."""
     if errors:
-        raise ValueError(joined(errors))
+        raise ValueError(f'{joined(errors)}\n{hint}'.rstrip())
 
 
 def read_class_names(labels_file):
@@ -199,6 +202,11 @@ def list_warnings(data):
         warnings.append(f'{len(shared):,} files of {data.val.file} are in {data.train.file} too, the first in line '
                         f'{shared[0]}: they measure what was learnt by heart')
     for part in (data.train, data.val):
+        labels = dict(zip(part.paths, part.labels))
+        other = [line for path, label, line in zip(*part[1:]) if labels[path] != label]
+        if other:
+            warnings.append(f'{len(other):,} lines of {part.file} give a file another label than a later line does, the '
+                            f'first is line {other[0]}')
         missing = [data.class_names[n] for n in np.setdiff1d(np.arange(len(data.class_names)), part.labels)]
         if missing:
             more = ', ...' if len(missing) > SHOWN_ERRORS else ''

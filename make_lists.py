@@ -173,12 +173,17 @@ def main(arguments):
     options = parse_arguments(arguments)
     if not os.path.isdir(options.output):
         raise ValueError(f'--output {options.output} is no folder: make it first')
+    if not os.path.isdir(options.folder):
+        raise ValueError(f'{options.folder} is no folder')
+    folders = [name for name in LISTS if os.path.isdir(os.path.join(options.output, name))]
+    if folders:
+        raise ValueError(f'{", ".join(folders)} in {options.output}: a folder has this name; rename it')
     there = [name for name in LISTS if os.path.lexists(os.path.join(options.output, name))]
     if there and not options.force:
         raise ValueError(f'{", ".join(there)} in {options.output} would be replaced: add --force, or write elsewhere '
                          'with --output FOLDER')
     notes = defaultdict(list)
-    files, folders = find_files(options.folder, notes)
+    files, class_folders = find_files(options.folder, notes)
     images = look(files, notes)
     class_names = class_order({image.class_name for image in images})
     if len(class_names) < 2 or any(name != name.strip() or not name.isprintable() for name in class_names):
@@ -191,7 +196,7 @@ def main(arguments):
     if not train or not val:
         raise ValueError(f'{options.folder}: no image is left for {"val" if train else "train"}.txt; each class needs '
                          'two images or more')
-    note_oddities(train, val, folders, notes)
+    note_oddities(train, val, class_folders, notes)
     lists = [list_lines(part, options.folder, options.output, class_names) for part in (train, val)]
     write_lists(options.output, dict(zip(LISTS, [*lists, class_names])))
     for note, names in notes.items():

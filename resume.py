@@ -26,9 +26,16 @@ class Earlier(NamedTuple):
 def parse_run_settings(settings_class, arguments):
     """Return what flags mean, as parse_settings does; where --resume or --run_dir names a run, they change it."""
     settings = parse_settings(settings_class, arguments)
+    if settings.resume and settings.run_dir and os.path.realpath(settings.resume) != os.path.realpath(
+            settings.run_dir):
+        raise ValueError(f'resume names {settings.resume}, and run_dir {settings.run_dir}: a run goes on in its own '
+                         'folder; leave out run_dir')
     run_dir = settings.resume or settings.run_dir
     if run_dir and is_run(run_dir):
-        stored = read_settings(os.path.join(run_dir, 'settings.json'))
+        try:
+            stored = read_settings(os.path.join(run_dir, 'settings.json'))
+        except ValueError as error:
+            raise ValueError(f'the run in {run_dir} can not go on: {error}') from error
         words = [word for field in dataclasses.fields(settings_class) if field.name in stored
                  and field.name != 'devices'  # which are the machine's, not the run's
                  for word in flag_words(field.name, stored[field.name])]

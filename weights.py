@@ -57,6 +57,8 @@ def read_file(path):
             file.seek(0)
             if os.fstat(file.fileno()).st_size > FILE_LIMIT:
                 raise ValueError(f'it has more than {FILE_LIMIT} bytes')
+            if not start:
+                raise ValueError('it is empty')
             if WEB_PAGE.match(start):
                 raise ValueError('it is a web page')
             # The first byte of a .npy, or of a bare pickle, begins no .caffemodel.
@@ -74,9 +76,9 @@ def check_layers(path, layers, shapes):
                    for text in layer_differences(layer, layers.get(layer), shape)]
     if differences:
         unknown = unknown_layers(layers)
-        raise ValueError(f'{path} does not fit: {"; ".join(differences)}. It has {listed(layers)}'
-                         f'{f" (AlexNet has no {listed(unknown)})" if unknown else ""}. '
-                         f'A layer that it lacks can be trained from scratch: name it in train_layers')
+        raise ValueError(f'{path} does not fit: {"; ".join(differences)}. It has {listed(sorted(layers))}'
+                         f'{f" (AlexNet has no {listed(unknown)})" if unknown else ""}. A layer that it lacks can be '
+                         'trained from scratch: name it in train_layers, and in skip_layers if that is set')
 
 
 def layer_differences(layer, arrays, shape):
@@ -111,7 +113,8 @@ def find_weights(weights_path, folder):
         return None
     if weights_path != 'auto':
         if not os.path.isfile(weights_path):
-            raise ValueError(f'weights_path {weights_path}: no such file')
+            raise ValueError(f'weights_path {weights_path}: '
+                             f'{"this is no file" if os.path.exists(weights_path) else "no such file"}')
         return weights_path
     path = os.path.join(folder, 'bvlc_alexnet.npy')
     if not os.path.isfile(path):
@@ -190,6 +193,7 @@ def main(arguments):
         layers = single_precision(options.file, layers)
         with new_file(options.output, 'wb', replace=options.force) as file:
             write_npy(file, layers)
+        print(f'wrote {options.output}')
     return 0
 
 

@@ -139,7 +139,7 @@ def shape_of(*dims):
 
 @pytest.mark.filterwarnings('error')
 @pytest.mark.parametrize('content, message', [
-    (b'', 'holds no layers'),
+    (b'', 'it is empty'),
     (field(1, 'a net'), 'holds no layers'),
     (layer('relu1', 'ReLU', []), 'holds no layers'),
     (varint(9 << 3) + b'\xff' * (1 << 23), 'neither a .npy nor a .caffemodel'),  # a number of 59 million bits

@@ -258,7 +258,7 @@ def test_clusters_that_are_right():
 
 
 @pytest.mark.parametrize('changed, named', [
-    (['--devices', 'GPU:99'], 'devices GPU:99: here are'), (['--devices', 'CPU:0', 'CPU:0'], 'repeated'),
+    (['--devices', 'GPU:99'], 'devices GPU:99: here are'), (['--devices', 'CPU:0', 'CPU:0'], 'name each once'),
     (['--devices', 'CPU:0', 'CPU:1', '--batch_size', '1'], 'batch_size 1 is less than the 2 devices'),
     (['--peer_timeout', '0'], 'peer_timeout 0.0 is not above 0')])
 def test_settings_that_do_not_fit_are_one_line(changed, named, flags, capsys):

@@ -87,7 +87,7 @@ def swap(folder):
 @pytest.mark.parametrize('break_run, named', [
     (remove('settings.json'), 'settings.json: No such file'),
     (remove('labels.txt'), 'labels.txt: No such file'),
-    (remove('checkpoints/best'), 'it was stopped before its first was written'),
+    (remove('checkpoints/best'), 'none is written yet'),
     (remove('checkpoints/best-*.index'), 'No such file'),
     (remove('checkpoints/best-*.data*'), 'No such file'),
     (remove('checkpoints/frozen.*'), 'lack conv1/weights conv1/biases'),
@@ -127,7 +127,7 @@ def test_what_is_no_run_at_all_is_refused(tmp_path):
     (tmp_path / 'file').write_text('x')
     os.mkfifo(tmp_path / 'settings.json')
     for path in ('missing', 'file', 'checkpoints/best-1', '.'):
-        with pytest.raises(ValueError, match='is not a finished run'):
+        with pytest.raises(ValueError, match='can not be used'):
             read_run(str(tmp_path / path))
 
 

@@ -192,6 +192,11 @@ def test_what_can_not_be_read_is_said_in_one_line(tmp_path, make, reason):
         assert '\n' not in str(error.value)
 
 
+def test_a_missing_file_whose_name_is_not_utf_8_may_come_from_another_kind_of_list(tmp_path):
+    with pytest.raises(ValueError, match=r'No such file or directory \(its name is not UTF-8: is the list\?\)'):
+        check_image(f'{tmp_path}/K\udce4fer.jpg')
+
+
 @pytest.mark.parametrize('case', CASES)
 def test_a_file_that_is_cut_off_is_broken(tmp_path, case):
     """Anywhere, also within the last bytes; the look before training sees it as well."""

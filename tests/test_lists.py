@@ -95,13 +95,27 @@ def test_utf_16_is_named(tmp_path):
             read_list(str(tmp_path / 'list.txt'))
 
 
+def test_a_file_that_is_no_text_is_named_by_its_first_such_line(tmp_path):
+    (tmp_path / 'list.txt').write_bytes(b'a.jpg 0\nb\0.jpg 0\n\0')
+    with pytest.raises(ValueError, match='^[^\n]*list.txt:2 holds a zero byte: this is no text file$'):
+        read_list(str(tmp_path / 'list.txt'))
+
+
+def test_a_file_of_two_classes_is_said(tmp_path):
+    train = write_list(tmp_path / 'train.txt', ['a.jpg 0', 'b.jpg 0', 'c.jpg 1', 'b.jpg 1', 'c.jpg 1'])
+    val = write_list(tmp_path / 'val.txt', ['d.jpg 0', 'e.jpg 1'])
+    assert list_warnings(read_data(train, val)[0]) == [
+        f'1 lines of {train} give a file another label than a later line does, the first is line 2']
+
+
 def test_all_that_is_wrong_with_both_lists_is_one_message_in_order(tmp_path):
     train = write_list(tmp_path / 'train.txt', ['a.jpg 0', 'broken.jpg 1', 'b.jpg x'] + ['a.jpg 0'] * 6 + ['c.jpg 7'])
     val = write_list(tmp_path / 'val.txt', ['broken.jpg 0', 'alone', 'a.jpg 1'])
 
     def find_broken(image_lists):
         return {str(tmp_path / 'broken.jpg'): 'broken.jpg: empty'}
-    for skip, lines in ((False, [f'{train}:2: broken.jpg: empty', f'{train}:3', f'{train}:10', f'{val}:1', f'{val}:2']),
+    for skip, lines in ((False, [f'{train}:2: broken.jpg: empty', f'{train}:3', f'{train}:10', f'{val}:1', f'{val}:2',
+                                'skip_broken leaves out']),
                         (True, [f'{train}:3: label "x"', f'{train}:10: label 7', f'{val}:2: "alone"'])):
         with pytest.raises(ValueError) as error:  # wrong labels are never skipped
             read_data(train, val, num_classes=2, find_broken=find_broken, skip_broken=skip)
@@ -117,7 +131,8 @@ def test_broken_files_are_left_out_on_request(tmp_path):
     assert data.train.labels.tolist() == [0, 1] and data.train.lines.tolist() == [1, 3]
     with pytest.raises(ValueError, match='no image is left'):
         without(data, dict.fromkeys(data.train.paths, 'gone'))
-    assert str(BrokenImages([data.train], {data.train.paths[1]: 'c.jpg: empty'})) == f'{path}:3: c.jpg: empty'
+    shown = str(BrokenImages([data.train], {data.train.paths[1]: 'c.jpg: empty'}))
+    assert shown.splitlines() == [f'{path}:3: c.jpg: empty', 'skip_broken leaves out images that are missing or broken']
 
 
 def test_what_may_not_be_meant_is_said_with_counts(tmp_path):

@@ -150,6 +150,9 @@ def test_existing_lists_are_only_replaced_with_force(photos, tmp_path, capsys):
 
 
 def test_all_lists_are_written_or_none(photos, tmp_path, capsys):
+    (tmp_path / 'other' / 'val.txt').mkdir(parents=True)  # a file would be put in its place, and fail there
+    status, _, shown = run(capsys, photos, '--output', tmp_path / 'other', '--force')
+    assert status == 2 and 'val.txt in' in shown and os.listdir(tmp_path / 'other') == ['val.txt']
     in_the_way = f'labels.txt.part-{os.getpid()}'  # the third one can't be written
     (tmp_path / 'lists' / in_the_way).mkdir(parents=True)
     assert run(capsys, photos, '--output', tmp_path / 'lists')[0] == 2
@@ -157,7 +160,7 @@ def test_all_lists_are_written_or_none(photos, tmp_path, capsys):
 
 
 @pytest.mark.parametrize('arguments, named', [
-    (['gone'], 'No such file'), (['.'], 'two or more class folders'), ([], 'FOLDER'), (['photos', '--val', '1'], '--val 1.0'),
+    (['gone'], 'gone is no folder'), (['.'], 'two or more class folders'), ([], 'FOLDER'), (['photos', '--val', '1'], '--val 1.0'),
     (['gone', '--output', 'nowhere'], '--output nowhere is no folder')])
 def test_what_can_not_be_done_is_one_line(photos, tmp_path, capsys, monkeypatch, arguments, named):
     monkeypatch.chdir(tmp_path)

@@ -131,7 +131,7 @@ def test_a_finished_run_goes_on_with_more_epochs_or_writes_its_report_again(flag
     (['--batch_size', '4'], 'batch_size was 3, not 4'), (['--train_layers', 'fc7', 'fc8'], 'train_layers was fc8, not fc7 fc8'),
     (['--optimizer', 'sgd', '--seed', '7'], 'optimizer was adam, not sgd; seed was 0, not 7'),
     (['--weights_path', 'none'], 'weights_path was '), (['--train_file', 'OTHER'], 'train_images was 12, not 11'),
-    (['--num_classes', '4'], 'num_classes was 3, not 4')])
+    (['--num_classes', '4'], 'num_classes was 3, not 4'), (['--run_dir', 'other'], 'run_dir other: a run goes on in its own')])
 def test_what_makes_another_run_is_refused_and_nothing_changes(undisturbed, pictures, capsys, changed, named):
     run = undisturbed / 'run'
     before = outcome(undisturbed), (run / 'settings.json').read_text()

@@ -270,6 +270,10 @@ def test_find_weights_takes_a_path_none_or_the_file_beside_the_script(tmp_path):
     assert find_weights(str(beside), 'elsewhere') == str(beside)
     with pytest.raises(ValueError, match='missing.npy: no such file'):
         find_weights('missing.npy', str(tmp_path))
+    with pytest.raises(ValueError, match='this is no file'):
+        find_weights(str(tmp_path), str(tmp_path))
+    with pytest.raises(ValueError, match='bvlc_alexnet.npy is not a weight file: it is empty'):
+        read_weights(str(beside))
 
 
 def test_table_of_layers_ranges_and_what_fits(tmp_path):
@@ -312,7 +316,7 @@ def test_command_shows_and_converts(tmp_path):
     status, table, errors = run(source)
     assert (status, errors) == (0, '') and 'conv1  (2, 3, 4, 5) (5,)' in table
     assert os.listdir(tmp_path) == ['in.caffemodel']
-    assert run(source, target) == (0, table, '')
+    assert run(source, target) == (0, f'{table}wrote {target}\n', '')
     assert_same(np.load(target, allow_pickle=True, encoding='bytes').item(), small_layers())
     assert run(source, target)[0::2] == (2, f'error: {target} exists already: --force replaces it\n')
     assert run(target, target, '--force')[0] == 0
