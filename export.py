@@ -41,7 +41,9 @@ def export(settings):
         os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
     with tf.Graph().as_default():
         image_bytes = tf.placeholder(tf.string, [None], 'image_bytes')
-        decoded = tf.map_fn(lambda content: decode(content, run.scale_size), image_bytes, fn_output_signature=tf.uint8)
+        # AutoGraph would write the function anew, and leave the file that it is written to.
+        decode_one = tf.autograph.experimental.do_not_convert(lambda content: decode(content, run.scale_size))
+        decoded = tf.map_fn(decode_one, image_bytes, fn_output_signature=tf.uint8)
         images = tf.ensure_shape(decoded, [None, IMAGE_SIZE, IMAGE_SIZE, 3], 'images')
         model, restore = rebuild_network(run, tf.cast(tf.reverse(images, [3]), tf.float32) - run.image_mean)
         probabilities = tf.nn.softmax(model.fc8, name='probabilities')

@@ -51,8 +51,9 @@ def exported(finished_run, tmp_path_factory):
     """A folder with model/1 and model.tflite, made from the finished run by the command in a process of its own."""
     folder = tmp_path_factory.mktemp('exported')
     shown = subprocess.run([sys.executable, os.path.join(ROOT, 'export.py'), str(finished_run), '--saved_model',
-                            'model/1', '--tflite', 'model.tflite'], cwd=folder, capture_output=True, text=True)
-    # Nothing but what was written is said, though TensorFlow has a lot to say here.
+                            'model/1', '--tflite', 'model.tflite'], cwd=folder, capture_output=True, text=True,
+                           env={**os.environ, 'TMPDIR': str(folder)})
+    # Nothing but what was written is said, though TensorFlow has a lot to say here; no temporary file stays.
     assert (shown.returncode, shown.stdout, shown.stderr) == (0, 'wrote model/1\nwrote model.tflite\n', '')
     assert sorted(os.listdir(folder)) == ['model', 'model.tflite'] and os.listdir(folder / 'model') == ['1']
     yield folder
