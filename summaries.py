@@ -1,5 +1,6 @@
 """What TensorBoard shows: summaries of trained layers as graph operations, and the event file that a run writes."""
 
+import itertools
 import json
 import os
 import time
@@ -59,9 +60,8 @@ class EventFile:
     FLUSH_SECONDS = 10  # so that a run can be looked at as it goes
 
     def __init__(self, folder, step=0):
-        name = f'events.out.tfevents.{int(time.time()):010}.{os.getpid()}'  # TensorBoard reads them in this order
         # TensorFlow's FileWriter writes in a thread, where a full disk ends in a traceback.
-        self.writer, self.flushed_at = tf.io.TFRecordWriter(os.path.join(folder, name)), time.monotonic()
+        self.writer, self.flushed_at = tf.io.TFRecordWriter(new_event_path(folder)), time.monotonic()
         self.write(file_version='brain.Event:2')
         if step:
             self.write(step=step + 1, session_log=tf.SessionLog(status=tf.SessionLog.START))
@@ -102,6 +102,13 @@ class EventFile:
 
     def close(self):
         self.writer.close()
+
+
+def new_event_path(folder):
+    """Return the path of an event file that is not there yet; TensorBoard reads them in the order of their names."""
+    paths = (os.path.join(folder, f'events.out.tfevents.{seconds:010}.{os.getpid()}')
+             for seconds in itertools.count(int(time.time())))
+    return next(path for path in paths if not os.path.exists(path))
 
 
 def overlaid_curves():

@@ -1,4 +1,5 @@
 import json
+import os
 from types import SimpleNamespace
 
 import numpy as np
@@ -84,3 +85,9 @@ def test_settings_are_text_and_hyperparameters_and_curves_are_overlaid(tmp_path)
     assert 'run_dir' not in values  # every run would differ from every other
     assert 'val/accuracy' in [metric.name.tag for metric in hparams('experiment').experiment.metric_infos]
     assert 'custom_scalars__config__' in reader.Tags()['tensors']
+
+
+def test_runs_of_one_process_within_a_second_have_a_file_each(tmp_path):
+    for step in (0, 8, 16):
+        EventFile(str(tmp_path), step).close()
+    assert len(os.listdir(tmp_path)) == 3
