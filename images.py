@@ -57,7 +57,8 @@ def open_file(path):
 
 def describe(path, error):
     """Return one line that names a file and what an OSError or ValueError says of it."""
-    hint = ' (its name is not UTF-8: is the list?)' if isinstance(error, FileNotFoundError) and not is_utf_8(path) else ''
+    from_odd_list = isinstance(error, FileNotFoundError) and not is_utf_8(path)
+    hint = ' (its name is not UTF-8: is the list?)' if from_odd_list else ''
     return f'{printable(path)}: {getattr(error, "strerror", None) or error}{hint}'
 
 

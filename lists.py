@@ -88,7 +88,7 @@ def parse_list(list_file, class_names):
     class_numbers = {name: number for number, name in enumerate(class_names or ())}
     folder = os.path.dirname(list_file)
     paths, labels, lines, errors = [], [], [], []
-    for number, line in list_lines(list_file):
+    for number, line in read_lines(list_file):
         parts = split_line(line, class_numbers)
         label = read_label(parts[1], class_numbers) if len(parts) == 2 else None
         if label is None:
@@ -102,8 +102,8 @@ def parse_list(list_file, class_names):
     return ImageList(list_file, paths, np.array(labels, np.int32), np.array(lines, np.int32)), errors
 
 
-def list_lines(list_file):
-    """Yield (number, line) of a list, without blank lines and comments; raises ValueError for what is no UTF-8 text file."""
+def read_lines(list_file):
+    """Yield (number, line) of a list but for blank lines and comments; ValueError for UTF-16 and what is no text."""
     with open(list_file, encoding='utf-8-sig', errors='surrogateescape') as file:
         for number, line in enumerate(file, 1):
             if number == 1 and line[:2] in ('\udcff\udcfe', '\udcfe\udcff'):

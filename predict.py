@@ -15,7 +15,7 @@ from console import argument, new_file, parse_settings, printable, progress_bar,
 from datagenerator import ImageDataGenerator
 from evaluation import Tally, evaluation_lines, log_softmax
 from finished_run import read_run, rebuild_network
-from lists import ImageList, check_labels, list_lines, read_label, read_list, split_line, walk_visible
+from lists import ImageList, check_labels, read_label, read_lines, read_list, split_line, walk_visible
 
 IMAGE_SUFFIXES = ('.bmp', '.gif', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp')  # what is taken from a folder
 
@@ -114,7 +114,7 @@ def find_images(folder):
 
 def read_input_list(list_file, class_names):
     """Return the Inputs of a list: as read_list reads it if any line ends in a label; else each line is a path."""
-    lines = {number: line.strip() for number, line in list_lines(list_file)}
+    lines = {number: line.strip() for number, line in read_lines(list_file)}
     class_numbers = {name: number for number, name in enumerate(class_names)}
     words = (split_line(line, class_numbers) for line in lines.values())
     if not lines or any(len(parts) == 2 and read_label(parts[1], class_numbers) is not None for parts in words):
