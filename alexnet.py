@@ -32,7 +32,8 @@ class AlexNet:
 
     outputs: {name: tensor} of conv1 norm1 pool1 conv2 norm2 pool2 conv3 conv4 conv5 pool5 fc6 fc7 fc8, after ReLU
     and before dropout. Any of them can be fetched, or fed in place of being computed. fc8, the logits, float32
-    [n, num_classes], is an attribute too. variables: {layer: (weights, biases)}.
+    [n, num_classes], is an attribute too. variables: {layer: (weights, biases)}. learnt: of each layer, the variables
+    that training changes: these.
     """
 
     def __init__(self, x, keep_prob, num_classes, skip_layer, weights_path='DEFAULT', *, dropout_seed=None):
@@ -43,12 +44,16 @@ class AlexNet:
         self.skip_layer, self.dropout_seed = tuple(skip_layer), dropout_seed
         self.weights_path = 'bvlc_alexnet.npy' if weights_path == 'DEFAULT' else weights_path
         self.outputs, self.variables = {}, {}
+        self.learnt = self.variables
         self.create()
 
     def create(self):
         """Build the graph; one line a layer."""
-        x = self.create_convolutions()
-        x = self.fully_connected('fc6', tf.reshape(x, [-1, 6 * 6 * 256]), 4096, stddev=0.005, bias=0.1)
+        self.create_classifier(self.create_convolutions())
+
+    def create_classifier(self, pool5):
+        """Build fc6 to fc8."""
+        x = self.fully_connected('fc6', tf.reshape(pool5, [-1, 6 * 6 * 256]), 4096, stddev=0.005, bias=0.1)
         x = self.fully_connected('fc7', self.dropout('fc6', x), 4096, stddev=0.005, bias=0.1)
         self.fc8 = self.fully_connected('fc8', self.dropout('fc7', x), self.num_classes, stddev=0.01, relu=False)
 
@@ -87,8 +92,12 @@ class AlexNet:
         First values are those of Caffe's bvlc_alexnet: pool5 has a norm of about 1000, with He's the loss explodes.
         """
         weights, biases = self.make_variables(name, [int(x.shape[1]), units], stddev, bias)
-        x = tf.nn.bias_add(matrix_product(x, tf.convert_to_tensor(weights)), biases)
+        x = tf.nn.bias_add(self.product(name, x, weights), biases)
         return self.keep(name, tf.nn.relu(x) if relu else x)
+
+    def product(self, layer, x, weights):
+        """Return x · weights of a fully connected layer; dual.py has fc6's in another way."""
+        return matrix_product(x, tf.convert_to_tensor(weights))
 
     def local_response_norm(self, name, x):
         """x / (1 + alpha / 5 * sum of squares over 5 channels) ** 0.75, alpha 1e-4: Caffe's across-channel LRN.

@@ -39,6 +39,8 @@ def prepare_batches(plan, session, model, distribution):
     broken = distribution.all_broken(plan.data[:2], broken)
     if broken:
         raise BrokenImages(plan.data[:2], broken)
+    if plan.dual_rows:
+        sources = model.take(session, sources)
     _, val = sources[1]  # a worker that has no room to store can't take as many at once
     val.VALIDATION_BATCH = min(distribution.gather(val.VALIDATION_BATCH))
     return generators, sources
@@ -91,14 +93,18 @@ def store(settings, session, model, output, generators):
     if not os.path.isdir(folder) or not os.access(folder, os.W_OK):
         raise ValueError(f'cache_dir {settings.cache_dir} is no folder that can be written to: name another one, or '
                          'set cache_features to off')
-    share = 1 if settings.cache_features == 'on' else 0.5
     fixed = [generator for generator in generators if not generator.random_crop]
     try:
-        stored = store_batches(session, model, output, fixed, folder, share, settings.num_threads,
+        stored = store_batches(session, model, output, fixed, folder, disk_share(settings), settings.num_threads,
                                progress_bar(f'computing {output}'))
     except NoRoom as error:
         return [], str(error)
     return stored, 'random_crop cuts other pixels in each epoch' if len(fixed) < len(generators) else None
+
+
+def disk_share(settings):
+    """Return the share of the free disk space that features may take."""
+    return 1 if settings.cache_features == 'on' else 0.5
 
 
 def scale_size(settings):
@@ -143,6 +149,10 @@ class StoredBatches:
         starts = range(self.generator.pointer, self.data_size, batch_size)
         with ThreadPoolExecutor(1) as pool:
             yield from map_ahead(self.read, (self.generator.next_indices(batch_size) for _ in starts), pool, ahead=1)
+
+    def all(self):
+        """Return the features of all images of the share, then of the mirrored ones if they are wanted, [rows, ...]."""
+        return self.array[self.rows.ravel()]
 
     def read(self, indices):
         """Return the features and labels at positions in the list."""

@@ -47,15 +47,13 @@ class Checkpoints:
     def __init__(self, frozen, trained):
         frozen_names = {variable.name for variable in frozen}
         changing = [variable for variable in tf.global_variables() if variable.name not in frozen_names]
-        # A resource variable would share the memory of what it is assigned until a step changes that, and the copy that
-        # the step makes first takes it thrice as long as this one's.
-        best = {v.op.name: tf.Variable(tf.zeros_like(v), trainable=False, collections=[], name='best',
-                                       use_resource=False) for v in trained}
-        self.keep_best = tf.group([best[v.op.name].assign(v) for v in trained])
-        self.use_best = tf.group([v.assign(best[v.op.name]) for v in trained])
+        self.best = {v.op.name: copy_of(v) for v in trained}
+        self.keep_best = tf.group([self.best[v.op.name].assign(v) for v in trained])
+        self.use_best = tf.group([v.assign(self.best[v.op.name]) for v in trained])
         self.is_finite = tf.reduce_all([tf.reduce_all(tf.is_finite(v)) for v in changing if v.dtype.is_floating])
         self.savers = {'frozen': tf.train.Saver(frozen) if frozen else None,
-                       'last': tf.train.Saver(changing, max_to_keep=0), 'best': tf.train.Saver(best, max_to_keep=0)}
+                       'last': tf.train.Saver(changing, max_to_keep=0),
+                       'best': tf.train.Saver(self.best, max_to_keep=0)}
         self.best_epoch, self.written_best, self.written = None, None, None
 
     def restore(self, session, run_dir, progress, best):
@@ -191,6 +189,15 @@ class ChiefsCheckpoints:
         """Do nothing."""
 
     restore = restore_last = show_best = save_epoch = save_step = save = save_best = leave
+
+
+def copy_of(variable):
+    """Return a new variable for a variable's values.
+
+    A resource variable would share the memory of what it is assigned until a step changes that, and the copy that the
+    step makes first takes it thrice as long as this one's.
+    """
+    return tf.Variable(tf.zeros_like(variable), trainable=False, collections=[], name='best', use_resource=False)
 
 
 def read_progress(run_dir):

@@ -95,13 +95,20 @@ class FeatureStore:
         """Raise NoRoom if `count` more rows do not fit into this share of the free disk space."""
         if not count:
             return
-        needed, free = count * (4 * self.width + KEY_BYTES), shutil.disk_usage(self.folder).free
-        if needed > (free - SPARE_BYTES) * share:
-            raise NoRoom(f'{count:,} features need {needed / 1e9:.1f} GB in {self.folder}, where {free / 1e9:.1f} '
-                         'GB are free: make room, set cache_dir to another disk, or cache_features to off')
+        if lack := lack_of_room(self.folder, count, self.width, share):
+            raise NoRoom(lack)
 
     def read(self):
         """Return all rows, float32 [n, width], mapped from the disk, not read."""
         if not self.count:  # no file without content can be mapped
             return np.empty((0, self.width), np.float32)
         return np.memmap(os.path.join(self.folder, 'features'), np.float32, 'r', shape=(self.count, self.width))
+
+
+def lack_of_room(folder, count, width, share):
+    """Return why `count` rows of `width` values don't fit into this share of the free disk space, or None."""
+    needed, free = count * (4 * width + KEY_BYTES), shutil.disk_usage(folder).free
+    if needed <= (free - SPARE_BYTES) * share:
+        return None
+    return (f'{count:,} features need {needed / 1e9:.1f} GB in {folder}, where {free / 1e9:.1f} GB are free: make '
+            'room, set cache_dir to another disk, or cache_features to off')

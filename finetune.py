@@ -13,6 +13,7 @@ from checks import read_lists
 from cluster import LostPeer
 from console import command_line, run_command, setting
 from distribution import Distribution
+from dual import DualCheckpoints, choose_rows
 from images import IMAGENET_MEAN
 from optimization import Plan, build_network
 from reports import RowsLog, RunLog, best_row
@@ -65,6 +66,8 @@ class Settings:
     # Speed
     cache_features: Literal['auto', 'on', 'off'] = setting('auto', 'store what frozen layers compute: on, off, or auto')
     cache_dir: str = setting('cache', 'folder for what is stored; can be deleted at any time')
+    dual_fc6: Literal['auto', 'on', 'off'] = setting(
+        'auto', 'momentum and sgd train fc6 by products of images, on few images: on, off, or auto')
     precision: Literal['float32', 'bfloat16'] = setting(
         'float32', 'of products; bfloat16: for CPUs with AVX512-BF16 or AMX')
     num_threads: int | None = setting(None, 'threads that decode and that compute; None: one a core')
@@ -112,7 +115,9 @@ def make_plan(settings, distribution, folder):
     """Return the Plan, once every listed file has been looked at and all workers agree; raises ValueError."""
     data = read_lists(settings, distribution.find_broken)
     weights_path = distribution.from_chief(lambda: choose_weights(settings, folder.settings))
-    plan = Plan(settings, data, weights_path, *choose_layers(settings, weights_path))
+    trained, skipped = choose_layers(settings, weights_path)
+    dual_rows = choose_rows(settings, data, trained, distribution.is_one_device, folder.settings)
+    plan = Plan(settings, data, weights_path, trained, skipped, dual_rows)
     distribution.check_agreement(effective_settings(plan))
     return plan
 
@@ -122,10 +127,13 @@ def build(plan, distribution):
     tf.set_random_seed(plan.settings.seed)
     with distribution.strategy.scope():
         network = build_network(plan)
-    variables = network.model.variables
-    checkpoints = ChiefsCheckpoints() if not distribution.is_chief else Checkpoints(
-        frozen=[variable for layer in LAYERS if layer not in plan.trained for variable in variables[layer]],
-        trained=[variable for layer in plan.trained for variable in variables[layer]])
+    model = network.model
+    frozen = [variable for layer in LAYERS if layer not in plan.trained for variable in model.variables[layer]]
+    trained = [variable for layer in plan.trained for variable in model.learnt[layer]]
+    if plan.dual_rows:
+        checkpoints = DualCheckpoints(frozen, trained, model)
+    else:
+        checkpoints = Checkpoints(frozen, trained) if distribution.is_chief else ChiefsCheckpoints()
     distribution.make_spread()
     return network, checkpoints
 
@@ -234,6 +242,7 @@ def effective_settings(plan):
     return {**dataclasses.asdict(plan.settings), 'resume': None, 'num_classes': len(data.class_names),
             'weights_path': plan.weights_path or 'none', 'train_layers': plan.trained, 'skip_layers': plan.skipped,
             'image_mean': IMAGENET_MEAN.tolist(), 'scale_size': scale_size(plan.settings),
+            'is_dual': bool(plan.dual_rows),
             'train_images': len(data.train.paths), 'val_images': len(data.val.paths)}
 
 

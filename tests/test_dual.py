@@ -1,0 +1,205 @@
+"""fc6 in its dual form, of real size, against the same runs without it."""
+
+import csv
+import dataclasses
+import json
+import os
+import shutil
+import signal
+
+import cv2
+import numpy as np
+import pytest
+from conftest import run_main, write_list
+
+import finetune
+import predict
+from alexnet import LAYERS, tf
+from benchmarks.killed_run import outcome
+from checkpoints import Checkpoints
+from console import Stopped
+from dual import choose_rows
+from finetune import Settings
+from lists import read_data
+
+FC_LAYERS = ('fc6', 'fc7', 'fc8')
+
+
+@pytest.fixture(scope='module')
+def pictures(tmp_path_factory):
+    """Folder with train.txt (10 images) and val.txt (5): class 0 is dark, class 1 bright."""
+    folder, random = tmp_path_factory.mktemp('pictures'), np.random.RandomState(0)
+    for n in range(15):
+        cv2.imwrite(str(folder / f'{n}.png'), random.randint(0, 90, (60, 60, 3)).astype(np.uint8) + 100 * (n % 2))
+    write_list(folder / 'train.txt', [f'{n}.png {n % 2}' for n in range(10)])
+    write_list(folder / 'val.txt', [f'{n}.png {n % 2}' for n in range(10, 15)])
+    return folder
+
+
+@pytest.fixture(scope='module')
+def settings(pictures, conv_weights_file):
+    """3 steps an epoch, which go astray and come back: the best epoch is not the last one."""
+    return Settings(train_file=str(pictures / 'train.txt'), val_file=str(pictures / 'val.txt'), train_layers=FC_LAYERS,
+                    weights_path=conv_weights_file, cache_dir=str(pictures / 'cache'), num_epochs=4, batch_size=4,
+                    display_step=2, learning_rate=1e-5, optimizer='momentum', dual_fc6='on')
+
+
+@pytest.fixture
+def fine_tune(settings, tmp_path):
+    """Function (folder name, changed settings) that trains; the checkpoints go after the test."""
+    yield lambda name='run', **changes: finetune.finetune(
+        dataclasses.replace(settings, run_dir=str(tmp_path / name), **changes))
+    for folder in tmp_path.glob('*/checkpoints'):
+        shutil.rmtree(folder)
+
+
+@pytest.fixture(scope='module')
+def undisturbed(settings, tmp_path_factory):
+    """The folder that holds the folder `run` of a run in the dual form that nothing disturbs."""
+    folder = tmp_path_factory.mktemp('undisturbed')
+    finetune.finetune(dataclasses.replace(settings, run_dir=str(folder / 'run')))
+    yield folder
+    shutil.rmtree(folder / 'run' / 'checkpoints')
+
+
+def metrics(folder, name='run'):
+    """Return float [epochs, 5] of metrics.csv: epoch, loss and accuracy of training and of validation."""
+    with open(folder / name / 'metrics.csv', newline='') as file:
+        return np.array([[float(value) for value in row[:5]] for row in list(csv.reader(file))[1:]])
+
+
+def checkpoint(run_dir, kind):
+    """Return {variable: value} of the checkpoint that the file `kind` names."""
+    path = run_dir / 'checkpoints'
+    reader = tf.train.load_checkpoint(str(path / (path / kind).read_text().strip()))
+    return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
+
+
+def assert_close(got, wanted):
+    """The differences are small against what training changed, which is small against the weights."""
+    np.testing.assert_allclose(got, wanted, atol=1e-4 * np.abs(wanted).max())
+
+
+@pytest.mark.parametrize('optimizer', ['momentum', 'sgd'])
+def test_training_is_that_of_the_weights_themselves(fine_tune, tmp_path, capsys, optimizer):
+    """Loss and accuracy of every epoch, and all that the checkpoints hold; mirrored images, histograms, dropout."""
+    for dual_fc6 in ('on', 'off'):
+        fine_tune(dual_fc6, dual_fc6=dual_fc6, optimizer=optimizer)
+    assert 'products of 20 images stand for' in capsys.readouterr().out
+    np.testing.assert_allclose(metrics(tmp_path, 'on'), metrics(tmp_path, 'off'), rtol=1e-4, atol=1e-4)
+    for kind in ('best', 'last'):
+        got, wanted = checkpoint(tmp_path / 'on', kind), checkpoint(tmp_path / 'off', kind)
+        assert {name for name in got if name not in wanted} <= {'fc6/coefficients', 'fc6/coefficients/Momentum'}
+        for name, value in wanted.items():
+            assert_close(got[name], value)
+    first = tf.train.load_checkpoint(str(tmp_path / 'on/checkpoints/frozen')).get_tensor('fc6/first_weights')
+    moved = [checkpoint(tmp_path / name, 'last')['fc6/weights'] - first for name in ('on', 'off')]
+    assert np.abs(moved[1]).max() > 1e-5
+    assert_close(moved[0], moved[1])
+
+
+def test_its_checkpoints_hold_the_weights_that_it_validated(undisturbed, pictures, tmp_path, capsys):
+    """predict.py knows nothing of the dual form; loss and accuracy are those of metrics.csv."""
+    rows = metrics(undisturbed)
+    for wanted, row in (('best', max(rows, key=lambda row: (row[4], -row[3]))), ('last', rows[-1])):
+        output = tmp_path / f'{wanted}.json'
+        status, _, _ = run_main(predict.main, [undisturbed / 'run', pictures / 'val.txt', '--checkpoint', wanted,
+                                               '--output', output], capsys)
+        evaluation = json.loads(output.read_text())['evaluation']
+        assert status == 0 and [evaluation['loss'], evaluation['accuracy']] == pytest.approx(row[3:], rel=1e-4)
+
+
+def stop_at(batch, monkeypatch):
+    """Send Ctrl-C after the batch of this number, of training and validation, the first being 1."""
+    save_step, count = Checkpoints.save_step, [0]
+
+    def counted(*arguments):
+        count[0] += 1
+        if count[0] == batch:
+            os.kill(os.getpid(), signal.SIGINT)
+        save_step(*arguments)
+    monkeypatch.setattr(Checkpoints, 'save_step', counted)
+
+
+@pytest.fixture
+def stopped(fine_tune, tmp_path, monkeypatch):
+    """Function batch -> run folder of a run that was stopped after this batch."""
+    def run(batch):
+        with monkeypatch.context() as patch:
+            patch.setattr(Checkpoints, 'SECONDS_BETWEEN', 0)  # checkpoints before it must change nothing
+            stop_at(batch, patch)
+            with pytest.raises(Stopped):
+                fine_tune()
+        return str(tmp_path / 'run')
+    return run
+
+
+@pytest.mark.parametrize('batch, last', [(2, 'last-0-2'), (11, 'last-2-3')])
+def test_stopped_it_goes_on_to_the_same_bits(stopped, undisturbed, tmp_path, capsys, batch, last):
+    """Before the first epoch's end, and in the third, after a better one; batch 4 of each epoch is its validation."""
+    run_dir = stopped(batch)
+    with open(f'{run_dir}/checkpoints/last') as file:
+        assert file.read().strip() == last
+    assert run_main(finetune.main, ['--resume', run_dir], capsys)[0] == 0
+    assert outcome(tmp_path) == outcome(undisturbed)
+
+
+def test_it_goes_on_without_the_dual_form_where_that_can_not_be(stopped, undisturbed, tmp_path, capsys):
+    """And then stays without: the coefficients are as old as that."""
+    run_dir = stopped(7)
+    without = ['--resume', run_dir, '--dual_fc6', 'auto', '--cache_features', 'off']
+    assert run_main(finetune.main, without, capsys)[0] == 0
+    np.testing.assert_allclose(metrics(tmp_path), metrics(undisturbed), rtol=1e-4, atol=1e-4)
+    assert not json.loads((tmp_path / 'run' / 'settings.json').read_text())['is_dual']
+    status, _, shown = run_main(finetune.main, ['--resume', run_dir, '--cache_features', 'auto', '--dual_fc6', 'on',
+                                                '--num_epochs', '5'], capsys)
+    assert status == 2 and 'dual_fc6 is on, but the run has begun, or gone on, without it' in shown
+
+
+def test_an_image_that_has_changed_is_named(stopped, pictures, capsys):
+    run_dir, path = stopped(5), str(pictures / '3.png')
+    shutil.copy(path, f'{path}.old')
+    try:
+        cv2.imwrite(path, cv2.imread(path)[::-1] // 2)
+        status, _, shown = run_main(finetune.main, ['--resume', run_dir], capsys)
+        assert status == 2 and shown.count('another image') == 1
+        assert f'train.txt:4: {path}: the run began with another image' in shown and 'set dual_fc6 to off' in shown
+        assert run_main(finetune.main, ['--resume', run_dir, '--dual_fc6', 'off'], capsys)[0] == 0
+    finally:
+        shutil.move(f'{path}.old', path)
+
+
+@pytest.mark.parametrize('changes, obstacle', [
+    ({'train_layers': ('fc7', 'fc8')}, 'fc6 is not the first'), ({'train_layers': ('conv5', *FC_LAYERS)}, 'fc6 is not'),
+    ({'optimizer': 'adam'}, 'optimizer is adam'), ({'weight_decay': 0.1}, 'weight_decay is 0.1'),
+    ({'precision': 'bfloat16'}, 'precision is bfloat16'), ({'cache_features': 'off'}, 'cache_features is off'),
+    ({'random_crop': True}, 'random_crop'), ({'devices': ('CPU:0', 'CPU:1')}, 'the run is spread over several')])
+def test_where_it_can_not_be_on_says_why_and_auto_goes_without(settings, changes, obstacle):
+    settings = dataclasses.replace(settings, **changes)
+    data = read_data(settings.train_file, settings.val_file)[0]
+    trained = tuple(layer for layer in LAYERS if layer in settings.train_layers)
+    arguments = data, trained, settings.devices is None, None
+    with pytest.raises(ValueError, match=f'dual_fc6 is on, but {obstacle}'):
+        choose_rows(settings, *arguments)
+    assert choose_rows(dataclasses.replace(settings, dual_fc6='auto', num_epochs=100), *arguments) is None
+
+
+def test_auto_takes_it_for_few_images_and_epochs_enough(settings, monkeypatch):
+    data = read_data(settings.train_file, settings.val_file)[0]
+
+    def rows(stored=None, **changes):
+        changed = dataclasses.replace(settings, **{'dual_fc6': 'auto', **changes})
+        return choose_rows(changed, data, FC_LAYERS, True, stored)
+    assert rows(num_epochs=8) == (20, 5) and rows(num_epochs=4, horizontal_flip=False) == (10, 5)
+    assert rows(num_epochs=7) is None and rows(num_epochs=8, dual_fc6='off') is None
+    assert rows({'is_dual': True, 'horizontal_flip': True}) == (20, 5)
+    assert rows({'is_dual': True, 'horizontal_flip': False}) is rows({'horizontal_flip': True}) is None
+    monkeypatch.setattr('dual.MOST_ROWS', 19)
+    assert rows(num_epochs=8) is None
+
+
+def test_a_full_disk_keeps_auto_from_it(settings, monkeypatch):
+    data = read_data(settings.train_file, settings.val_file)[0]
+    monkeypatch.setattr('feature_store.SPARE_BYTES', 1 << 60)
+    with pytest.raises(ValueError, match='dual_fc6 is on, but 25 features need 0.0 GB'):
+        choose_rows(settings, data, FC_LAYERS, True, None)
