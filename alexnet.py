@@ -32,8 +32,8 @@ class AlexNet:
 
     outputs: {name: tensor} of conv1 norm1 pool1 conv2 norm2 pool2 conv3 conv4 conv5 pool5 fc6 fc7 fc8, after ReLU
     and before dropout. Any of them can be fetched, or fed in place of being computed. fc8, the logits, float32
-    [n, num_classes], is an attribute too. variables: {layer: (weights, biases)}. learnt: of each layer, the variables
-    that training changes: these.
+    [n, num_classes], is an attribute too. variables: {layer: (weights, biases)}. learnt: {layer: the variables that
+    the optimizer changes}, which are the same, but for fc6 in its dual form.
     """
 
     def __init__(self, x, keep_prob, num_classes, skip_layer, weights_path='DEFAULT', *, dropout_seed=None):
@@ -49,11 +49,8 @@ class AlexNet:
 
     def create(self):
         """Build the graph; one line a layer."""
-        self.create_classifier(self.create_convolutions())
-
-    def create_classifier(self, pool5):
-        """Build fc6 to fc8."""
-        x = self.fully_connected('fc6', tf.reshape(pool5, [-1, 6 * 6 * 256]), 4096, stddev=0.005, bias=0.1)
+        x = self.create_convolutions()
+        x = self.fully_connected('fc6', tf.reshape(x, [-1, 6 * 6 * 256]), 4096, stddev=0.005, bias=0.1)
         x = self.fully_connected('fc7', self.dropout('fc6', x), 4096, stddev=0.005, bias=0.1)
         self.fc8 = self.fully_connected('fc8', self.dropout('fc7', x), self.num_classes, stddev=0.01, relu=False)
 

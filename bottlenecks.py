@@ -27,8 +27,8 @@ def prepare_batches(plan, session, model, distribution):
 
     generators: the ImageDataGenerators of training and validation, of the share that the Distribution leaves to this
     worker. sources: for each, the tensor to feed and the batches for it; where the frozen layers' output is stored, it
-    is that. Raises BrokenImages naming list and line of every image that is missing or can't be read, also by another
-    worker.
+    is that, or for a DualAlexNet numbers of images. Raises BrokenImages naming list and line of every image that is
+    missing or can't be read, also by another worker; ValueError as DualAlexNet.use_stored.
     """
     generators, broken = make_generators(plan.settings, plan.data, distribution.share), {}
     with distribution.patience():
@@ -39,8 +39,8 @@ def prepare_batches(plan, session, model, distribution):
     broken = distribution.all_broken(plan.data[:2], broken)
     if broken:
         raise BrokenImages(plan.data[:2], broken)
-    if plan.dual_rows:
-        sources = model.take(session, sources)
+    if plan.dual_counts:
+        sources = model.use_stored(session, sources)
     _, val = sources[1]  # a worker that has no room to store can't take as many at once
     val.VALIDATION_BATCH = min(distribution.gather(val.VALIDATION_BATCH))
     return generators, sources

@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import dataclasses
+import difflib
 import gc
 import os
 import re
@@ -53,7 +54,11 @@ def parse_settings(settings_class, arguments):
                                 help=field.metadata['help'].replace('%', '%%'))
         else:
             parser.add_argument(f'--{field.name}', default=field.default, **argument_options(field))
-    values = vars(parser.parse_args(arguments))
+    values, unknown = parser.parse_known_args(arguments)
+    values = vars(values)
+    if unknown:
+        near = difflib.get_close_matches(unknown[0].split('=')[0], [f'--{name}' for name in values], 1)
+        parser.error(f'unrecognized arguments: {" ".join(unknown)}{f"; did you mean {near[0]}?" if near else ""}')
     for field in dataclasses.fields(settings_class):
         value = values[field.name]
         value = tuple(value) if isinstance(value, list) else value

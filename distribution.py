@@ -212,6 +212,8 @@ def make_strategy(cluster, devices):
     if cluster:
         kinds = tf.distribute.experimental.CollectiveCommunication  # AUTO takes no NCCL without eager execution
         return tf.distribute.experimental.MultiWorkerMirroredStrategy(kinds.NCCL if gpus else kinds.RING)
+    if len(devices) == 1:  # a mirrored variable is initialized by operations that it makes too late
+        return tf.distribute.OneDeviceStrategy(devices[0])
     if devices or len(gpus) > 1:
         return tf.distribute.MirroredStrategy(devices or gpus)
     return tf.distribute.get_strategy()

@@ -106,8 +106,14 @@ class FeatureStore:
 
 
 def lack_of_room(folder, count, width, share):
-    """Return why `count` rows of `width` values don't fit into this share of the free disk space, or None."""
-    needed, free = count * (4 * width + KEY_BYTES), shutil.disk_usage(folder).free
+    """Return why `count` rows of `width` values don't fit into this share of the free disk space, or None.
+
+    folder: where they are to be; it need not be there yet.
+    """
+    there = os.path.abspath(folder)
+    while not os.path.isdir(there):
+        there = os.path.dirname(there)
+    needed, free = count * (4 * width + KEY_BYTES), shutil.disk_usage(there).free
     if needed <= (free - SPARE_BYTES) * share:
         return None
     return (f'{count:,} features need {needed / 1e9:.1f} GB in {folder}, where {free / 1e9:.1f} GB are free: make '

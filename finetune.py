@@ -13,9 +13,9 @@ from checks import read_lists
 from cluster import LostPeer
 from console import command_line, run_command, setting
 from distribution import Distribution
-from dual import DualCheckpoints, choose_rows
+from dual import DualCheckpoints, choose_counts
 from images import IMAGENET_MEAN
-from optimization import Plan, build_network
+from optimization import Plan, build_network, first_values, initialize
 from reports import RowsLog, RunLog, best_row
 from resume import parse_run_settings, read_shared_earlier
 from runs import RunFolder
@@ -67,7 +67,7 @@ class Settings:
     cache_features: Literal['auto', 'on', 'off'] = setting('auto', 'store what frozen layers compute: on, off, or auto')
     cache_dir: str = setting('cache', 'folder for what is stored; can be deleted at any time')
     dual_fc6: Literal['auto', 'on', 'off'] = setting(
-        'auto', 'momentum and sgd train fc6 by products of images, on few images: on, off, or auto')
+        'auto', 'fc6 in its dual form, twice as fast with momentum or sgd on few images: on, off, or auto')
     precision: Literal['float32', 'bfloat16'] = setting(
         'float32', 'of products; bfloat16: for CPUs with AVX512-BF16 or AMX')
     num_threads: int | None = setting(None, 'threads that decode and that compute; None: one a core')
@@ -96,6 +96,8 @@ def finetune(settings):
             settings.resume or settings.run_dir, bool(settings.resume), distribution.is_chief) as folder:
         plan = make_plan(settings, distribution, folder)
         earlier = read_shared_earlier(distribution, folder, effective_settings(plan), plan.data.class_names)
+        plan = dataclasses.replace(plan, dual_counts=choose_counts(
+            plan, distribution.is_one_device, folder.settings if earlier.progress else None))
         with warned_of_starter(plan.weights_path), tf.Graph().as_default() as graph:
             network, checkpoints = build(plan, distribution)
             graph.finalize()
@@ -115,9 +117,7 @@ def make_plan(settings, distribution, folder):
     """Return the Plan, once every listed file has been looked at and all workers agree; raises ValueError."""
     data = read_lists(settings, distribution.find_broken)
     weights_path = distribution.from_chief(lambda: choose_weights(settings, folder.settings))
-    trained, skipped = choose_layers(settings, weights_path)
-    dual_rows = choose_rows(settings, data, trained, distribution.is_one_device, folder.settings)
-    plan = Plan(settings, data, weights_path, trained, skipped, dual_rows)
+    plan = Plan(settings, data, weights_path, *choose_layers(settings, weights_path))
     distribution.check_agreement(effective_settings(plan))
     return plan
 
@@ -130,7 +130,7 @@ def build(plan, distribution):
     model = network.model
     frozen = [variable for layer in LAYERS if layer not in plan.trained for variable in model.variables[layer]]
     trained = [variable for layer in plan.trained for variable in model.learnt[layer]]
-    if plan.dual_rows:
+    if plan.dual_counts:
         checkpoints = DualCheckpoints(frozen, trained, model)
     else:
         checkpoints = Checkpoints(frozen, trained) if distribution.is_chief else ChiefsCheckpoints()
@@ -213,36 +213,13 @@ def choose_weights(settings, stored):
     return None if path == 'none' else path
 
 
-def initialize(session, model):
-    """Give every variable its first value: the weight file's, or for skipped layers and optimizer slots a fresh one."""
-    loaded = {variable.name for layer in LAYERS if layer not in model.skip_layer
-              for variable in model.variables[layer]}
-    variables = session.graph.get_collection(tf.GraphKeys.GLOBAL_VARIABLES)
-    session.run([variable.initializer for variable in variables if variable.name not in loaded])
-    if loaded:
-        model.load_initial_weights(session)
-
-
-def first_values(plan):
-    """Return {name of variable: first value} on one device.
-
-    What is random follows from an operation's place in the graph: where several devices put others before it, all draw
-    what one would.
-    """
-    settings = plan.settings
-    with tf.Graph().as_default(), open_session(settings.precision, settings.num_threads) as session:
-        tf.set_random_seed(settings.seed)
-        initialize(session, build_network(plan).model)
-        return session.run({variable.op.name: variable for variable in tf.global_variables()})
-
-
 def effective_settings(plan):
     """Return the settings as a dict, with the weight file and layers that were chosen, and counts of images."""
     data = plan.data
     return {**dataclasses.asdict(plan.settings), 'resume': None, 'num_classes': len(data.class_names),
             'weights_path': plan.weights_path or 'none', 'train_layers': plan.trained, 'skip_layers': plan.skipped,
             'image_mean': IMAGENET_MEAN.tolist(), 'scale_size': scale_size(plan.settings),
-            'is_dual': bool(plan.dual_rows),
+            'is_dual': bool(plan.dual_counts),
             'train_images': len(data.train.paths), 'val_images': len(data.val.paths)}
 
 

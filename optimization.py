@@ -1,4 +1,4 @@
-"""The graph of a training run: network, loss, learning rate, and the optimizer's step."""
+"""The graph of a training run: network, first values, loss, learning rate, and the optimizer's step."""
 
 import dataclasses
 import functools
@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from alexnet import IMAGE_SIZE, AlexNet, tf
+from alexnet import IMAGE_SIZE, LAYERS, AlexNet, open_session, tf
 from distribution import for_each_replica
 from dual import DualAlexNet
 from lists import Data
@@ -22,7 +22,7 @@ class Plan:
     weights_path: str | None  # None for no file
     trained: tuple            # names of the layers that a step changes
     skipped: tuple            # of these, those that begin at random values
-    dual_rows: tuple | None = None  # as DualAlexNet takes them; None for an AlexNet
+    dual_counts: tuple | None = None  # as DualAlexNet takes them; None for an AlexNet
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,6 +95,29 @@ def build_network(plan):
                    tf.group(*[replica.train_op for replica in replicas]), replicas[0].summaries)
 
 
+def initialize(session, model):
+    """Give every variable its first value: the weight file's, or for skipped layers and optimizer slots a fresh one."""
+    loaded = {variable.name for layer in LAYERS if layer not in model.skip_layer
+              for variable in model.variables[layer]}
+    variables = session.graph.get_collection(tf.GraphKeys.GLOBAL_VARIABLES)
+    session.run([variable.initializer for variable in variables if variable.name not in loaded])
+    if loaded:
+        model.load_initial_weights(session)
+
+
+def first_values(plan):
+    """Return {name of variable: first value} on one device.
+
+    What is random follows from an operation's place among the random ones of the graph: where several devices have each
+    its own, all get what one would.
+    """
+    settings = plan.settings
+    with tf.Graph().as_default(), open_session(settings.precision, settings.num_threads) as session:
+        tf.set_random_seed(settings.seed)
+        initialize(session, build_network(plan).model)
+        return session.run({variable.op.name: variable for variable in tf.global_variables()})
+
+
 def build_replica(plan):
     """Add the network, its loss and its training step to the graph on one device; return the Replica."""
     settings, data = plan.settings, plan.data
@@ -102,7 +125,7 @@ def build_replica(plan):
     labels = tf.placeholder(tf.float32, [None, len(data.class_names)], 'labels')
     keep_prob = tf.placeholder_with_default(1.0, [], 'keep_prob')
     step = tf.train.get_or_create_global_step()
-    make = functools.partial(DualAlexNet, rows=plan.dual_rows) if plan.dual_rows else AlexNet
+    make = functools.partial(DualAlexNet, counts=plan.dual_counts) if plan.dual_counts else AlexNet
     model = make(images, keep_prob, len(data.class_names), plan.skipped, plan.weights_path,
                  dropout_seed=dropout_seed(settings.seed, step))
     losses = tf.nn.softmax_cross_entropy_with_logits_v2(labels, model.fc8)

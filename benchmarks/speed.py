@@ -1,9 +1,9 @@
 """Measures finetune.py, whole commands, against a plain PyTorch script, against itself without the cache, and against
 the limits of the machine.
 
-`python benchmarks/speed.py TRAIN_LIST VAL_LIST CONV_WEIGHTS [ROUNDS [NAME...]]` runs every contender, or those called
-'cold cache', 'warm cache', 'without cache' or 'PyTorch' that are named, once a round, in turn, and after each round
-prints a table of medians and ratios and writes it to benchmarks/speed.md. The optimizer is momentum, as in the PyTorch
+`python benchmarks/speed.py TRAIN_LIST VAL_LIST CONV_WEIGHTS [ROUNDS [NAME...]]` runs every contender, or those
+that are named, as in the table, such as 'warm cache, sgd', once a round, in turn, and after each round prints a table of
+medians and ratios and writes it to benchmarks/speed.md. The optimizer is momentum, as in the PyTorch
 script, or where a name says so sgd, plain gradient descent. With a cache, fc6 is trained in its dual form unless a name
 says that it is not, or bfloat16. CONV_WEIGHTS holds conv1 to conv5; for the runs that train fc8 alone, fc6 and fc7 are
 drawn. The PyTorch script is left out where torch is missing.

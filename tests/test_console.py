@@ -46,7 +46,8 @@ def test_none_and_no_take_a_value_back():
 
 @pytest.mark.parametrize('words, named', [
     ('--size 3', '--size'), ('--rate fast', "invalid float value: 'fast'"), ('--count 1.5', 'invalid int'),
-    ('--rat 3', '--rat'), ('--names', '--names'), ('stray', 'stray')])
+    ('--rat 3', '--rat 3; did you mean --rate?'), ('--mirr=1', 'mean --mirror'), ('--names', '--names'),
+    ('stray', 'stray')])
 def test_wrong_flags_are_value_errors_that_name_them(words, named):
     with pytest.raises(ValueError, match=named):
         parse_settings(Example, words.split())

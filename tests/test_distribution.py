@@ -129,8 +129,9 @@ def assert_same(run, expected):
     assert columns(run / 'val_predictions.csv', *paths) == columns(expected / 'val_predictions.csv', *paths)
 
 
-def test_two_devices_give_what_one_gives(flags, one_device, run_dir):
-    finetune.main([*flags, '--devices', 'CPU:0', 'CPU:1', '--run_dir', str(run_dir)])
+@pytest.mark.parametrize('devices', [['CPU:0'], ['CPU:0', 'CPU:1']])
+def test_devices_that_are_named_give_what_one_gives(flags, one_device, run_dir, devices):
+    finetune.main([*flags, '--devices', *devices, '--run_dir', str(run_dir)])
     assert_same(run_dir, one_device)
 
 

@@ -15,6 +15,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import console
 import finetune
+import optimization
 from alexnet import LAYERS, tf
 from bottlenecks import StoredBatches
 from checks import find_broken
@@ -41,9 +42,10 @@ def lists(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def settings(lists, conv_weights_file):
-    return Settings(cache_dir=str(lists / 'cache'), train_file=str(lists / 'train.txt'), val_file=str(lists / 'val.txt'), train_layers=FC_LAYERS,
-                    weights_path=conv_weights_file, num_epochs=2, batch_size=4, display_step=2, learning_rate=1e-5,
-                    optimizer='momentum', horizontal_flip=False)
+    return Settings(cache_dir=str(lists / 'cache'), train_file=str(lists / 'train.txt'),
+                    val_file=str(lists / 'val.txt'), train_layers=FC_LAYERS, weights_path=conv_weights_file, num_epochs=2,
+                    batch_size=4, display_step=2, learning_rate=1e-5, optimizer='momentum', horizontal_flip=False,
+                    dual_fc6='off')
 
 
 @pytest.fixture(scope='module')
@@ -78,7 +80,7 @@ def test_frozen_layers_keep_the_files_values_bit_for_bit_and_trained_ones_move(s
         path = settings.weights_path
         network = finetune.build_network(finetune.Plan(settings, data, path, *finetune.choose_layers(settings, path)))
         with finetune.open_session() as session:
-            finetune.initialize(session, network.model)
+            optimization.initialize(session, network.model)
             before = session.run(network.model.variables)
             for images, labels in ImageDataGenerator(data.train).batches(5):
                 session.run(network.train_op, {network.model.x: images, network.labels: labels})
@@ -385,7 +387,7 @@ def test_layers_that_keep_pretrained_values_take_smaller_steps(lists, settings, 
             changed = dataclasses.replace(settings, pretrained_lr_share=share, optimizer='sgd')
             network = finetune.build_network(finetune.Plan(
                 changed, data, settings.weights_path, ('conv5',) + FC_LAYERS, FC_LAYERS))
-            finetune.initialize(session, network.model)
+            optimization.initialize(session, network.model)
             before = session.run(network.model.variables['conv5'][1])
             images, labels = ImageDataGenerator(data.train).next_batch(10)
             session.run(network.train_op, {network.model.x: images, network.labels: labels})
