@@ -68,6 +68,18 @@ def picture_list(picture_folder):
     return write_list(picture_folder / 'list.txt', [f'{n:02d}.png {n % 3}' for n in range(12)])
 
 
+def write_dark_and_bright(folder, difference):
+    """Write train.txt (10 pictures) and val.txt (5): of class 0, dark, and class 1, brighter; labels.txt names them."""
+    random = np.random.RandomState(0)
+    for n in range(15):
+        picture = random.randint(0, 90, (60, 60, 3)).astype(np.uint8) + difference * (n % 2)
+        cv2.imwrite(str(folder / f'{n}.png'), picture)
+    write_list(folder / 'train.txt', [f'{n}.png {n % 2}' for n in range(10)])
+    write_list(folder / 'val.txt', [f'{n}.png {("dark", "bright")[n % 2]}' for n in range(10, 15)])
+    write_list(folder / 'labels.txt', ['dark', 'bright'])
+    return folder
+
+
 @pytest.fixture(scope='session')
 def all_weights_file(tmp_path_factory):
     """A weight file with random values for all layers, fc8 for 1000 classes: 244 MB, deleted after the tests."""

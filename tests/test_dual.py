@@ -10,7 +10,7 @@ import signal
 import cv2
 import numpy as np
 import pytest
-from conftest import run_main, write_list
+from conftest import run_main, write_dark_and_bright
 
 import finetune
 import predict
@@ -31,13 +31,8 @@ FC_LAYERS = ('fc6', 'fc7', 'fc8')
 
 @pytest.fixture(scope='module')
 def pictures(tmp_path_factory):
-    """Folder with train.txt (10 images) and val.txt (5): class 0 is dark, class 1 bright."""
-    folder, random = tmp_path_factory.mktemp('pictures'), np.random.RandomState(0)
-    for n in range(15):
-        cv2.imwrite(str(folder / f'{n}.png'), random.randint(0, 90, (60, 60, 3)).astype(np.uint8) + 100 * (n % 2))
-    write_list(folder / 'train.txt', [f'{n}.png {n % 2}' for n in range(10)])
-    write_list(folder / 'val.txt', [f'{n}.png {n % 2}' for n in range(10, 15)])
-    return folder
+    """Folder with train.txt (10 images) and val.txt (5), which take some epochs to be told apart."""
+    return write_dark_and_bright(tmp_path_factory.mktemp('pictures'), 100)
 
 
 @pytest.fixture(scope='module')

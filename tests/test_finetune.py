@@ -7,10 +7,9 @@ import shutil
 import subprocess
 import sys
 
-import cv2
 import numpy as np
 import pytest
-from conftest import ROOT, png_file, write_list
+from conftest import ROOT, png_file, write_dark_and_bright, write_list
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import console
@@ -30,14 +29,8 @@ FC_LAYERS = ('fc6', 'fc7', 'fc8')
 
 @pytest.fixture(scope='module')
 def lists(tmp_path_factory):
-    """Folder with train.txt (10 images) and val.txt (5): class 0 is dark, class 1 bright; labels.txt names them."""
-    folder, random = tmp_path_factory.mktemp('data'), np.random.RandomState(0)
-    for n in range(15):
-        cv2.imwrite(str(folder / f'{n}.png'), random.randint(0, 90, (60, 60, 3)).astype(np.uint8) + 160 * (n % 2))
-    write_list(folder / 'train.txt', [f'{n}.png {n % 2}' for n in range(10)])
-    write_list(folder / 'val.txt', [f'{n}.png {("dark", "bright")[n % 2]}' for n in range(10, 15)])
-    write_list(folder / 'labels.txt', ['dark', 'bright'])
-    return folder
+    """Folder with train.txt (10 images) and val.txt (5), which are told apart at once."""
+    return write_dark_and_bright(tmp_path_factory.mktemp('data'), 160)
 
 
 @pytest.fixture(scope='module')
