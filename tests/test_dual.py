@@ -29,6 +29,24 @@ from weights import read_weights
 FC_LAYERS = ('fc6', 'fc7', 'fc8')
 
 
+def metrics(folder, name='run'):
+    """Return float [epochs, 5] of metrics.csv: epoch, loss and accuracy of training and of validation."""
+    with open(folder / name / 'metrics.csv', newline='') as file:
+        return np.array([[float(value) for value in row[:5]] for row in list(csv.reader(file))[1:]])
+
+
+def checkpoint(run_dir, kind):
+    """Return {variable: value} of the checkpoint that the file `kind` names."""
+    path = run_dir / 'checkpoints'
+    reader = tf.train.load_checkpoint(str(path / (path / kind).read_text().strip()))
+    return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
+
+
+def assert_close(got, wanted):
+    """As a whole: at a ReLU that rounding moves to the other side, single values differ by more."""
+    assert np.linalg.norm(got - wanted) <= 1e-3 * np.linalg.norm(wanted)
+
+
 @pytest.fixture(scope='module')
 def pictures(tmp_path_factory):
     """Folder with train.txt (10 images) and val.txt (5), which take some epochs to be told apart."""
@@ -71,24 +89,6 @@ def undisturbed(settings, validated, tmp_path_factory):
         finetune.finetune(dataclasses.replace(settings, run_dir=str(folder / 'run')))
     yield folder
     shutil.rmtree(folder / 'run' / 'checkpoints')
-
-
-def metrics(folder, name='run'):
-    """Return float [epochs, 5] of metrics.csv: epoch, loss and accuracy of training and of validation."""
-    with open(folder / name / 'metrics.csv', newline='') as file:
-        return np.array([[float(value) for value in row[:5]] for row in list(csv.reader(file))[1:]])
-
-
-def checkpoint(run_dir, kind):
-    """Return {variable: value} of the checkpoint that the file `kind` names."""
-    path = run_dir / 'checkpoints'
-    reader = tf.train.load_checkpoint(str(path / (path / kind).read_text().strip()))
-    return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
-
-
-def assert_close(got, wanted):
-    """As a whole: at a ReLU that rounding moves to the other side, single values differ by more."""
-    assert np.linalg.norm(got - wanted) <= 1e-3 * np.linalg.norm(wanted)
 
 
 @pytest.mark.parametrize('changes', [
