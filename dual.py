@@ -29,8 +29,6 @@ def choose_counts(plan, is_one_device, stored):
     can't be.
     """
     settings, data = plan.settings, plan.data
-    if settings.dual_fc6 == 'off':
-        return None
     views = 1 + settings.horizontal_flip
     counts = len(data.train.paths) * views, len(data.val.paths)
     obstacle = next((reason for reason, holds in obstacles(plan, counts, is_one_device, stored) if holds), None)
@@ -47,6 +45,7 @@ def choose_counts(plan, is_one_device, stored):
 def obstacles(plan, counts, is_one_device, stored):
     """Yield (what speaks against the dual form, whether it is so)."""
     settings = plan.settings
+    yield 'dual_fc6 is off', settings.dual_fc6 == 'off'
     yield f'{LAYER} is not the first layer that is trained', feature_output(plan.trained) != 'pool5'
     yield f'optimizer is {settings.optimizer}, not momentum or sgd', settings.optimizer == 'adam'
     yield f'weight_decay is {settings.weight_decay}, not 0', settings.weight_decay
@@ -58,7 +57,7 @@ def obstacles(plan, counts, is_one_device, stored):
     yield (f'there are {counts[0]:,} training images, mirrored ones too, and {counts[1]:,} of validation, and it takes '
            f'{MOST_IMAGES:,} of each at most'), max(counts) > MOST_IMAGES
     if stored:
-        yield 'the run has begun, or gone on, without it', not stored.get('is_dual')
+        yield 'the run has begun, or gone on, without it: set it to auto', not stored.get('is_dual')
         yield 'horizontal_flip is not what it was', stored.get('horizontal_flip') != settings.horizontal_flip
 
 
@@ -145,8 +144,8 @@ class DualAlexNet(AlexNet):
         file, paths, _, lines = self.train.generator.image_list
         differs = np.abs(now - before).max(1) > 1e-3 * np.abs(before).max(1)
         changed = np.unique(np.flatnonzero(differs) % len(paths))
-        raise_all([(lines[n], f'{file}:{lines[n]}: {paths[n]}: the run began with another image') for n in changed],
-                  'To go on with these images, set dual_fc6 to off')
+        raise_all([(lines[n], f'{file}:{lines[n]}: {paths[n]}: the run began with another image here') for n in changed],
+                  'To go on, restore images and list, or set dual_fc6 to off')
 
 
 @tf.custom_gradient

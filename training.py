@@ -42,13 +42,14 @@ class Training:
             except FloatingPointError as error:
                 self.checkpoints.save_best(self.session)
                 rate = self.settings.learning_rate
-                raise FloatingPointError(f'{error}, learning_rate {rate}: try a tenth; what is saved goes on with '
+                raise FloatingPointError(f'{error}, learning_rate {rate:g}: try a tenth; what is saved goes on with '
                                          f'{resume} --learning_rate {rate / 10:g}') from error
             except (Stopped, ValueError):
                 self.checkpoints.save(self.session)
                 raise
         if len(self.log.rows) < self.settings.num_epochs:
-            print(f'stopped: {self.settings.patience} epochs without a better one')
+            patience = self.settings.patience
+            print(f'stopped: {patience} epoch{"s" * (patience > 1)} without a better one')
 
     def run_epoch(self):
         """Train for what is left of an epoch, validate, show and save."""

@@ -238,6 +238,8 @@ def test_auto_takes_it_for_few_images_and_epochs_enough(settings, monkeypatch, c
     assert counts({'horizontal_flip': True}) is None and not capsys.readouterr().out
     assert counts({'is_dual': True, 'horizontal_flip': False}) is None
     assert 'fc6 goes on without its dual form, for good: horizontal_flip' in capsys.readouterr().out
+    assert counts({'is_dual': True, 'horizontal_flip': True}, dual_fc6='off') is None
+    assert 'for good: dual_fc6 is off' in capsys.readouterr().out
     monkeypatch.setattr('feature_store.SPARE_BYTES', 1 << 60)  # a disk without room, on which features can be already
     assert counts(num_epochs=8) is None and counts(num_epochs=8, dual_fc6='on') == (20, 5)
     monkeypatch.undo()
