@@ -139,7 +139,9 @@ class AlexNet:
         return self.outputs[name]
 
     def twin(self, tensor, other):
-        """Return what x, or an output, of another AlexNet is in this one."""
+        """Return what x, or an output, of another AlexNet is in this one; a tensor of its own is itself."""
+        if other is self:
+            return tensor
         [name] = [name for name, output in {'x': other.x, **other.outputs}.items() if output is tensor]
         return self.outputs.get(name, self.x)
 

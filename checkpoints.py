@@ -122,6 +122,7 @@ class Checkpoints:
         progress = self.progress
         if progress.name == self.written:
             return
+        self.refresh(session, 'last')
         if not session.run(self.is_finite):
             raise FloatingPointError(f'a weight is not finite after step {progress.steps} '
                                      f'of epoch {progress.epochs + 1}')
@@ -142,8 +143,12 @@ class Checkpoints:
     def write_best(self, session):
         """Write the values of the best epoch, unless they are written."""
         if self.best_epoch != self.written_best:
+            self.refresh(session, 'best')
             self.write(session, 'best', f'best-{self.best_epoch}')
             self.written_best = self.best_epoch
+
+    def refresh(self, session, kind):
+        """Bring variables up to date that no step does, before a checkpoint of this kind is written; here are none."""
 
     def write(self, session, kind, name):
         """Write a checkpoint, without the graph: settings.json says how to build it. An error leaves nothing."""

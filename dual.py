@@ -15,8 +15,10 @@ from bottlenecks import StoredBatches, disk_share, feature_output
 from checkpoints import Checkpoints, copy_of
 from feature_store import lack_of_room
 from lists import raise_all
+from weights import LAYER_SHAPES
 
-LAYER, INPUTS = 'fc6', 6 * 6 * 256
+LAYER = 'fc6'
+INPUTS = LAYER_SHAPES[LAYER][0]
 MOST_IMAGES = 4096  # of each list; with more, their products take many epochs to win back what they cost
 FEWEST_EPOCHS = 4   # times 2 with mirrored images; in fewer, a run does not win back what its start and end cost
 FINGERPRINT = 8     # outputs of fc6, with its first weights, by which an image is known again
@@ -105,10 +107,6 @@ class DualAlexNet(AlexNet):
         """Return what coefficients add to the weights, Xᵀ · C; `features` must be fed, those of training alone."""
         return tf.matmul(self.features, coefficients, transpose_a=True)
 
-    def twin(self, tensor, other):
-        """Return the tensor: there is one device."""
-        return tensor
-
     def load_initial_weights(self, session):
         """Give all layers but the skipped ones the values of the weight file; what fc6 has then are its first weights."""
         super().load_initial_weights(session)
@@ -170,29 +168,21 @@ class DualCheckpoints(Checkpoints):
 
     def __init__(self, frozen, trained, model):
         self.model, self.weights = model, model.variables[LAYER][0]
-        updates = [self.weights.assign(model.first_weights + model.as_weights(model.coefficients))]
+        now = [self.weights.assign(model.first_weights + model.as_weights(model.coefficients))]
         slot_name = f'{model.coefficients.op.name}/Momentum'
         for slot in [variable for variable in tf.global_variables() if variable.op.name == slot_name]:  # sgd has none
             velocity = tf.get_variable(f'{self.weights.op.name}/Momentum', self.weights.shape, trainable=False,
                                        initializer=tf.zeros_initializer())
-            updates.append(velocity.assign(model.as_weights(slot)))
-        self.update = tf.group(updates)
+            now.append(velocity.assign(model.as_weights(slot)))
         super().__init__([*frozen, model.first_weights, model.fingerprints], trained)
         kept = self.best[model.coefficients.op.name]
-        self.update_best = self.best[self.weights.op.name].assign(model.first_weights + model.as_weights(kept)).op
+        best = self.best[self.weights.op.name].assign(model.first_weights + model.as_weights(kept))
+        self.updates = {'last': tf.group(now), 'best': best.op}
 
     def copies(self, trained):
         """Return {name of variable: variable for its best values}, fc6's weights among them."""
         return {**super().copies(trained), self.weights.op.name: copy_of(self.weights)}
 
-    def save(self, session):
-        """Write the values of now, and of the best epoch, as Checkpoints does."""
-        if self.progress.name != self.written:
-            self.model.run_on_training(session, self.update)
-        super().save(session)
-
-    def write_best(self, session):
-        """Write the values of the best epoch, unless they are written."""
-        if self.best_epoch != self.written_best:
-            self.model.run_on_training(session, self.update_best)
-        super().write_best(session)
+    def refresh(self, session, kind):
+        """Bring fc6's weights up to date, those of now or of the best epoch."""
+        self.model.run_on_training(session, self.updates[kind])
