@@ -126,6 +126,26 @@ def run_copy(finished_run, tmp_path):
     return shutil.copytree(finished_run, tmp_path / 'run', copy_function=copy)
 
 
+def read_checkpoint(folder, name):
+    """Return {variable: value} of the checkpoint in `folder` that the file `name` names."""
+    from alexnet import tf
+    reader = tf.train.load_checkpoint(str(folder / (folder / name).read_text().strip()))
+    return {variable: reader.get_tensor(variable) for variable in reader.get_variable_to_shape_map()}
+
+
+def at_batch(number, action, monkeypatch):
+    """Do something after the batch of this number, of training and validation, the first being 1."""
+    from checkpoints import Checkpoints
+    count, save_step = [0], Checkpoints.save_step
+
+    def counted(*arguments):
+        count[0] += 1
+        if count[0] == number:
+            action()
+        save_step(*arguments)
+    monkeypatch.setattr(Checkpoints, 'save_step', counted)
+
+
 def run_main(main, arguments, capsys):
     """Run a command in this process; return (exit status, standard output, standard error)."""
     statuses = []

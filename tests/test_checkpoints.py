@@ -5,6 +5,7 @@ import resource
 
 import numpy as np
 import pytest
+from conftest import read_checkpoint
 
 from alexnet import tf
 from checkpoints import Checkpoints, Progress, read_progress
@@ -51,18 +52,12 @@ def train(folder, seconds_between=-1, epochs=5, after_step=lambda checkpoints, s
             yield folder / 'checkpoints'
 
 
-def read(folder, name):
-    """Return {variable: value} of the checkpoint that the file `name` names."""
-    reader = tf.train.load_checkpoint(str(folder / (folder / name).read_text().strip()))
-    return {variable: reader.get_tensor(variable) for variable in reader.get_variable_to_shape_map()}
-
-
 def assert_whole(folder, epochs=5):
     best, last = f'best-{max(epoch for epoch in BEST if epoch <= epochs)}', f'last-{epochs}'
     assert {name.split('.data')[0] for name in os.listdir(folder)} == {
         'last', 'best', 'frozen', 'frozen.index', best, f'{best}.index', last, f'{last}.index', f'{last}.json'}
-    assert read(folder, 'best') == {'trained': 2 * int(best[5:])}
-    assert read(folder, 'last') == {'trained': 2 * epochs, 'slot': 20 * epochs}
+    assert read_checkpoint(folder, 'best') == {'trained': 2 * int(best[5:])}
+    assert read_checkpoint(folder, 'last') == {'trained': 2 * epochs, 'slot': 20 * epochs}
     assert tf.train.load_checkpoint(str(folder / 'frozen')).get_variable_to_shape_map() == {'frozen': []}
 
 
@@ -72,7 +67,7 @@ def test_last_and_best_stay_and_nothing_else(tmp_path, seconds_between):
 
 
 def test_long_epochs_are_all_written_short_ones_wait(tmp_path):
-    written = [(folder / 'last').exists() and read(folder, 'last')['trained'] for folder in train(tmp_path / 'a')]
+    written = [(folder / 'last').exists() and read_checkpoint(folder, 'last')['trained'] for folder in train(tmp_path / 'a')]
     assert written == [2, 4, 6, 8, 10]
     written = [(folder / 'last').exists() for folder in train(tmp_path / 'b', 1000)]
     assert written == [False] * 4 + [True]
@@ -158,7 +153,7 @@ def test_on_a_full_disk_nothing_half_written_stays(tmp_path):
             next(run)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert sorted(os.listdir(folder)) == before and read(folder, 'last') == {'trained': 2, 'slot': 20}
+    assert sorted(os.listdir(folder)) == before and read_checkpoint(folder, 'last') == {'trained': 2, 'slot': 20}
 
 
 @pytest.mark.parametrize('content', ['', '[]', '{"epochs": 3}', '{"epochs": "5"}', 'x', '{"epochs": 5, "steps": -1}'])

@@ -10,7 +10,7 @@ import signal
 import cv2
 import numpy as np
 import pytest
-from conftest import run_main, write_dark_and_bright
+from conftest import at_batch, read_checkpoint, run_main, write_dark_and_bright
 
 import finetune
 import predict
@@ -35,11 +35,13 @@ def metrics(folder, name='run'):
         return np.array([[float(value) for value in row[:5]] for row in list(csv.reader(file))[1:]])
 
 
-def checkpoint(run_dir, kind):
-    """Return {variable: value} of the checkpoint that the file `kind` names."""
-    path = run_dir / 'checkpoints'
-    reader = tf.train.load_checkpoint(str(path / (path / kind).read_text().strip()))
-    return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
+def evaluation(run_dir, pictures, capsys, checkpoint='best'):
+    """Return [loss, accuracy] of the validation list as predict.py finds them."""
+    output = run_dir.parent / f'{checkpoint}.json'
+    words = [run_dir, pictures / 'val.txt', '--checkpoint', checkpoint, '--output', output]
+    assert run_main(predict.main, words, capsys)[0] == 0
+    found = json.loads(output.read_text())['evaluation']
+    return [found['loss'], found['accuracy']]
 
 
 def assert_close(got, wanted):
@@ -101,39 +103,23 @@ def test_training_is_that_of_the_weights_themselves(fine_tune, tmp_path, all_wei
         fine_tune(dual_fc6, dual_fc6=dual_fc6, learning_rate=2e-6, **weights, **changes)
     np.testing.assert_allclose(metrics(tmp_path, 'on'), metrics(tmp_path, 'off'), rtol=1e-4, atol=1e-4)
     for kind in ('best', 'last'):
-        got, wanted = checkpoint(tmp_path / 'on', kind), checkpoint(tmp_path / 'off', kind)
+        got, wanted = (read_checkpoint(tmp_path / name / 'checkpoints', kind) for name in ('on', 'off'))
         assert {name for name in got if name not in wanted} <= {'fc6/coefficients', 'fc6/coefficients/Momentum'}
         for name, value in wanted.items():
             assert_close(got[name], value)
     first = tf.train.load_checkpoint(str(tmp_path / 'on/checkpoints/frozen')).get_tensor('fc6/first_weights')
     if weights:
         np.testing.assert_array_equal(first, read_weights(all_weights_file)['fc6'][0])
-    moved = [checkpoint(tmp_path / name, 'last')['fc6/weights'] - first for name in ('on', 'off')]
+    moved = [read_checkpoint(tmp_path / name / 'checkpoints', 'last')['fc6/weights'] - first for name in ('on', 'off')]
     assert np.linalg.norm(moved[1]) > 1e-3
     assert_close(moved[0], moved[1])
 
 
-def test_its_checkpoints_hold_the_weights_that_it_validated(undisturbed, pictures, tmp_path, capsys):
+def test_its_checkpoints_hold_the_weights_that_it_validated(undisturbed, pictures, capsys):
     """predict.py knows nothing of the dual form; loss and accuracy are those of metrics.csv."""
     rows = metrics(undisturbed)
     for wanted, row in (('best', max(rows, key=lambda row: (row[4], -row[3]))), ('last', rows[-1])):
-        output = tmp_path / f'{wanted}.json'
-        status, _, _ = run_main(predict.main, [undisturbed / 'run', pictures / 'val.txt', '--checkpoint', wanted,
-                                               '--output', output], capsys)
-        evaluation = json.loads(output.read_text())['evaluation']
-        assert status == 0 and [evaluation['loss'], evaluation['accuracy']] == pytest.approx(row[3:], rel=1e-4)
-
-
-def stop_at(batch, monkeypatch):
-    """Send Ctrl-C after the batch of this number, of training and validation, the first being 1."""
-    save_step, count = Checkpoints.save_step, [0]
-
-    def counted(*arguments):
-        count[0] += 1
-        if count[0] == batch:
-            os.kill(os.getpid(), signal.SIGINT)
-        save_step(*arguments)
-    monkeypatch.setattr(Checkpoints, 'save_step', counted)
+        assert evaluation(undisturbed / 'run', pictures, capsys, wanted) == pytest.approx(row[3:], rel=1e-4)
 
 
 @pytest.fixture
@@ -142,7 +128,7 @@ def stopped(fine_tune, tmp_path, monkeypatch):
     def run(batch):
         with monkeypatch.context() as patch:
             patch.setattr(Checkpoints, 'SECONDS_BETWEEN', 0)  # checkpoints before it must change nothing
-            stop_at(batch, patch)
+            at_batch(batch, lambda: os.kill(os.getpid(), signal.SIGINT), patch)
             with pytest.raises(Stopped):
                 fine_tune()
         return str(tmp_path / 'run')
@@ -179,10 +165,7 @@ def test_a_loss_that_is_not_finite_leaves_the_best_epoch(fine_tune, pictures, tm
     monkeypatch.setattr(Checkpoints, 'save_step', spoil)
     with pytest.raises(FloatingPointError):
         fine_tune()
-    output = tmp_path / 'best.json'
-    assert run_main(predict.main, [tmp_path / 'run', pictures / 'val.txt', '--output', output], capsys)[0] == 0
-    evaluation = json.loads(output.read_text())['evaluation']
-    assert [evaluation['loss'], evaluation['accuracy']] == pytest.approx(metrics(tmp_path)[0, 3:], rel=1e-4)
+    assert evaluation(tmp_path / 'run', pictures, capsys) == pytest.approx(metrics(tmp_path)[0, 3:], rel=1e-4)
 
 
 def test_it_goes_on_without_the_dual_form_where_that_can_not_be(stopped, undisturbed, tmp_path, capsys):

@@ -10,7 +10,7 @@ import sys
 import threading
 
 import pytest
-from conftest import ROOT, run_main, write_list
+from conftest import ROOT, at_batch, run_main, write_list
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import finetune
@@ -59,18 +59,6 @@ def one_line(shown):
     """Return the one line of standard error that is no warning about so small a set of pictures."""
     [line] = [line for line in shown.splitlines() if not line.lower().startswith('warning: ')]
     return line
-
-
-def at_batch(number, action, monkeypatch):
-    """Do something after the batch of this number, of training and validation, the first being 1."""
-    count, save_step = [0], Checkpoints.save_step
-
-    def counted(*arguments):
-        count[0] += 1
-        if count[0] == number:
-            action()
-        save_step(*arguments)
-    monkeypatch.setattr(Checkpoints, 'save_step', counted)
 
 
 @pytest.mark.parametrize('number, batch, last', [
