@@ -32,8 +32,7 @@ class AlexNet:
 
     outputs: {name: tensor} of conv1 norm1 pool1 conv2 norm2 pool2 conv3 conv4 conv5 pool5 fc6 fc7 fc8, after ReLU
     and before dropout. Any of them can be fetched, or fed in place of being computed. fc8, the logits, float32
-    [n, num_classes], is an attribute too. variables: {layer: (weights, biases)}. learnt: {layer: the variables that
-    the optimizer changes}, which are the same, but for fc6 in its dual form.
+    [n, num_classes], is an attribute too. variables: {layer: (weights, biases)}.
     """
 
     def __init__(self, x, keep_prob, num_classes, skip_layer, weights_path='DEFAULT', *, dropout_seed=None):
@@ -44,7 +43,6 @@ class AlexNet:
         self.skip_layer, self.dropout_seed = tuple(skip_layer), dropout_seed
         self.weights_path = 'bvlc_alexnet.npy' if weights_path == 'DEFAULT' else weights_path
         self.outputs, self.variables = {}, {}
-        self.learnt = self.variables
         self.create()
 
     def create(self):
@@ -89,12 +87,8 @@ class AlexNet:
         First values are those of Caffe's bvlc_alexnet: pool5 has a norm of about 1000, with He's the loss explodes.
         """
         weights, biases = self.make_variables(name, [int(x.shape[1]), units], stddev, bias)
-        x = tf.nn.bias_add(self.product(name, x, weights), biases)
+        x = tf.nn.bias_add(matrix_product(x, tf.convert_to_tensor(weights)), biases)
         return self.keep(name, tf.nn.relu(x) if relu else x)
-
-    def product(self, layer, x, weights):
-        """Return x · weights of a fully connected layer; dual.py has fc6's in another way."""
-        return matrix_product(x, tf.convert_to_tensor(weights))
 
     def local_response_norm(self, name, x):
         """x / (1 + alpha / 5 * sum of squares over 5 channels) ** 0.75, alpha 1e-4: Caffe's across-channel LRN.

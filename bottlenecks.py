@@ -27,8 +27,8 @@ def prepare_batches(plan, session, model, distribution):
 
     generators: the ImageDataGenerators of training and validation, of the share that the Distribution leaves to this
     worker. sources: for each, the tensor to feed and the batches for it; where the frozen layers' output is stored, it
-    is that, or for a DualAlexNet numbers of images. Raises BrokenImages naming list and line of every image that is
-    missing or can't be read, also by another worker; ValueError as DualAlexNet.use_stored.
+    is that. Raises BrokenImages naming list and line of every image that is missing or can't be read, also by another
+    worker.
     """
     generators, broken = make_generators(plan.settings, plan.data, distribution.share), {}
     with distribution.patience():
@@ -39,8 +39,6 @@ def prepare_batches(plan, session, model, distribution):
     broken = distribution.all_broken(plan.data[:2], broken)
     if broken:
         raise BrokenImages(plan.data[:2], broken)
-    if plan.dual_counts:
-        sources = model.use_stored(session, sources)
     _, val = sources[1]  # a worker that has no room to store can't take as many at once
     val.VALIDATION_BATCH = min(distribution.gather(val.VALIDATION_BATCH))
     return generators, sources
@@ -149,10 +147,6 @@ class StoredBatches:
         starts = range(self.generator.pointer, self.data_size, batch_size)
         with ThreadPoolExecutor(1) as pool:
             yield from map_ahead(self.read, (self.generator.next_indices(batch_size) for _ in starts), pool, ahead=1)
-
-    def all(self):
-        """Return the features of all images of the share, then of the mirrored ones if they are wanted, [rows, ...]."""
-        return self.array[self.rows.ravel()]
 
     def read(self, indices):
         """Return the features and labels at positions in the list."""

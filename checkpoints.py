@@ -47,7 +47,7 @@ class Checkpoints:
     def __init__(self, frozen, trained):
         frozen_names = {variable.name for variable in frozen}
         changing = [variable for variable in tf.global_variables() if variable.name not in frozen_names]
-        self.best = self.copies(trained)
+        self.best = {v.op.name: copy_of(v) for v in trained}
         self.keep_best = tf.group([self.best[v.op.name].assign(v) for v in trained])
         self.use_best = tf.group([v.assign(self.best[v.op.name]) for v in trained])
         self.is_finite = tf.reduce_all([tf.reduce_all(tf.is_finite(v)) for v in changing if v.dtype.is_floating])
@@ -55,10 +55,6 @@ class Checkpoints:
                        'last': tf.train.Saver(changing, max_to_keep=0),
                        'best': tf.train.Saver(self.best, max_to_keep=0)}
         self.best_epoch, self.written_best, self.written = None, None, None
-
-    def copies(self, trained):
-        """Return {name of variable: variable for its best values}."""
-        return {v.op.name: copy_of(v) for v in trained}
 
     def restore(self, session, run_dir, progress, best):
         """Give all variables the values of a run's checkpoints; those of the best epoch wait in memory again.
@@ -122,7 +118,6 @@ class Checkpoints:
         progress = self.progress
         if progress.name == self.written:
             return
-        self.refresh(session, 'last')
         if not session.run(self.is_finite):
             raise FloatingPointError(f'a weight is not finite after step {progress.steps} '
                                      f'of epoch {progress.epochs + 1}')
@@ -143,12 +138,8 @@ class Checkpoints:
     def write_best(self, session):
         """Write the values of the best epoch, unless they are written."""
         if self.best_epoch != self.written_best:
-            self.refresh(session, 'best')
             self.write(session, 'best', f'best-{self.best_epoch}')
             self.written_best = self.best_epoch
-
-    def refresh(self, session, kind):
-        """Bring variables up to date that no step does, before a checkpoint of this kind is written; here are none."""
 
     def write(self, session, kind, name):
         """Write a checkpoint, without the graph: settings.json says how to build it. An error leaves nothing."""

@@ -13,7 +13,6 @@ from checks import read_lists
 from cluster import LostPeer
 from console import command_line, run_command, setting
 from distribution import Distribution
-from dual import DualCheckpoints, choose_counts
 from images import IMAGENET_MEAN
 from optimization import Plan, build_network, first_values, initialize
 from reports import RowsLog, RunLog, best_row
@@ -66,8 +65,6 @@ class Settings:
     # Speed
     cache_features: Literal['auto', 'on', 'off'] = setting('auto', 'store what frozen layers compute: on, off, or auto')
     cache_dir: str = setting('cache', 'folder for what is stored; can be deleted at any time')
-    dual_fc6: Literal['auto', 'on', 'off'] = setting(
-        'auto', 'fc6 in its dual form, twice as fast with momentum or sgd on few images: on, off, or auto')
     precision: Literal['float32', 'bfloat16'] = setting(
         'float32', 'of products; bfloat16: for CPUs with AVX512-BF16 or AMX')
     num_threads: int | None = setting(None, 'threads that decode and that compute; None: one a core')
@@ -96,8 +93,6 @@ def finetune(settings):
             settings.resume or settings.run_dir, bool(settings.resume), distribution.is_chief) as folder:
         plan = make_plan(settings, distribution, folder)
         earlier = read_shared_earlier(distribution, folder, effective_settings(plan), plan.data.class_names)
-        plan = dataclasses.replace(plan, dual_counts=choose_counts(
-            plan, distribution.is_one_device, folder.settings if earlier.progress else None))
         with warned_of_starter(plan.weights_path), tf.Graph().as_default() as graph:
             network, checkpoints = build(plan, distribution)
             graph.finalize()
@@ -129,11 +124,8 @@ def build(plan, distribution):
         network = build_network(plan)
     model = network.model
     frozen = [variable for layer in LAYERS if layer not in plan.trained for variable in model.variables[layer]]
-    trained = [variable for layer in plan.trained for variable in model.learnt[layer]]
-    if plan.dual_counts:
-        checkpoints = DualCheckpoints(frozen, trained, model)
-    else:
-        checkpoints = Checkpoints(frozen, trained) if distribution.is_chief else ChiefsCheckpoints()
+    trained = [variable for layer in plan.trained for variable in model.variables[layer]]
+    checkpoints = Checkpoints(frozen, trained) if distribution.is_chief else ChiefsCheckpoints()
     distribution.make_spread()
     return network, checkpoints
 
@@ -219,7 +211,6 @@ def effective_settings(plan):
     return {**dataclasses.asdict(plan.settings), 'resume': None, 'num_classes': len(data.class_names),
             'weights_path': plan.weights_path or 'none', 'train_layers': plan.trained, 'skip_layers': plan.skipped,
             'image_mean': IMAGENET_MEAN.tolist(), 'scale_size': scale_size(plan.settings),
-            'is_dual': bool(plan.dual_counts),
             'train_images': len(data.train.paths), 'val_images': len(data.val.paths)}
 
 

@@ -1,14 +1,12 @@
 """The graph of a training run: network, first values, loss, learning rate, and the optimizer's step."""
 
 import dataclasses
-import functools
 from typing import NamedTuple
 
 import numpy as np
 
 from alexnet import IMAGE_SIZE, LAYERS, AlexNet, open_session, tf
 from distribution import for_each_replica
-from dual import DualAlexNet
 from lists import Data
 from summaries import step_summaries, thin
 
@@ -22,7 +20,6 @@ class Plan:
     weights_path: str | None  # None for no file
     trained: tuple            # names of the layers that a step changes
     skipped: tuple            # of these, those that begin at random values
-    dual_counts: tuple | None = None  # as DualAlexNet takes them; None for an AlexNet
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,8 +60,8 @@ class Network(NamedTuple):
     def feed(self, inputs, values, labels, batch_count, keep_prob=1.0):
         """Return what to feed for this machine's share of a batch, whose rows are dealt out to the replicas.
 
-        inputs: the tensor of `model` that takes the values: x, one of outputs, or a DualAlexNet's numbers. batch_count:
-        images of the whole batch. A replica without a row gets one of zeros, whose label is no class, so that it has no
+        inputs: the tensor of `model` that takes the values: x, or one of outputs. batch_count: images of the whole
+        batch. A replica without a row gets one of zeros, whose label is no class, so that it has no
         loss and can't be right: TensorFlow can't pool and split a batch of no rows.
         """
         feed, count = {}, len(self.replicas)
@@ -125,9 +122,8 @@ def build_replica(plan):
     labels = tf.placeholder(tf.float32, [None, len(data.class_names)], 'labels')
     keep_prob = tf.placeholder_with_default(1.0, [], 'keep_prob')
     step = tf.train.get_or_create_global_step()
-    make = functools.partial(DualAlexNet, counts=plan.dual_counts) if plan.dual_counts else AlexNet
-    model = make(images, keep_prob, len(data.class_names), plan.skipped, plan.weights_path,
-                 dropout_seed=dropout_seed(settings.seed, step))
+    model = AlexNet(images, keep_prob, len(data.class_names), plan.skipped, plan.weights_path,
+                    dropout_seed=dropout_seed(settings.seed, step))
     losses = tf.nn.softmax_cross_entropy_with_logits_v2(labels, model.fc8)
     classes = tf.argmax(model.fc8, 1, output_type=tf.int32)
     correct = tf.reduce_sum(labels * tf.one_hot(classes, len(data.class_names)))
@@ -135,9 +131,9 @@ def build_replica(plan):
     learning_rate = learning_rate_at(step, num_steps, settings.learning_rate, settings.lr_schedule)
     balanced = settings.class_weights == 'balanced'
     weights = balanced_weights(data.train.labels, len(data.class_names)) if balanced else 1.0
-    fresh = [variable for layer in plan.skipped for variable in model.learnt[layer]]
+    fresh = [variable for layer in plan.skipped for variable in model.variables[layer]]
     pretrained = [variable for layer in plan.trained if layer not in plan.skipped
-                  for variable in model.learnt[layer]]
+                  for variable in model.variables[layer]]
     batch_count = tf.placeholder_with_default(tf.cast(tf.shape(labels)[0], tf.float32), [], 'batch_count')
     loss = training_loss(labels, model.fc8, settings.label_smoothing, weights, batch_count)
     train_op, gradients = minimize(loss, learning_rate, settings, fresh, pretrained)

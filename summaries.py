@@ -27,7 +27,7 @@ def step_summaries(model, trained, gradients):
     """
     summaries = []
     for layer in trained:
-        for variable in model.learnt[layer]:
+        for variable in model.variables[layer]:
             name = variable.op.name
             for tag, values in ((name, thin(variable)), (f'{name}_gradient', gradients[name])):
                 # A histogram of NaN would stop the run before it can say that the loss is not finite.

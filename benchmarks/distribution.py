@@ -117,8 +117,7 @@ def main(train_list, val_list, conv_weights, rounds='3', epochs='4', batch_size=
                         flags = ['--train_file', train_list, '--val_file', val_list, '--weights_path', full_weights,
                                  '--train_layers', *trained, '--num_epochs', epochs, '--batch_size', batch_size,
                                  '--optimizer', 'momentum', '--learning_rate', '0.001', '--no-horizontal_flip',
-                                 '--dual_fc6', 'off', '--cache_features', cache,  # two workers can't have it
-                                 '--cache_dir', os.path.join(folder, 'cache')]
+                                 '--cache_features', cache, '--cache_dir', os.path.join(folder, 'cache')]
                         rates[trained, fed, workers].append(training_rate(flags, workers, folder))
             report = '\n'.join(table(rates, seconds, int(batch_size), num_classes)) + '\n'
             print(report, flush=True)

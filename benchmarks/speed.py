@@ -4,8 +4,7 @@ the limits of the machine.
 `python benchmarks/speed.py TRAIN_LIST VAL_LIST CONV_WEIGHTS [ROUNDS [NAME...]]` runs every contender, or those
 that are named, as in the table, such as 'warm cache, sgd', once a round, in turn, and after each round prints a table of
 medians and ratios and writes it to benchmarks/speed.md. The optimizer is momentum, as in the PyTorch
-script, or where a name says so sgd, plain gradient descent. With a cache, fc6 is trained in its dual form unless a name
-says that it is not, or bfloat16. CONV_WEIGHTS holds conv1 to conv5; for the runs that train fc8 alone, fc6 and fc7 are
+script, or where a name says so sgd, plain gradient descent. CONV_WEIGHTS holds conv1 to conv5; for the runs that train fc8 alone, fc6 and fc7 are
 drawn. The PyTorch script is left out where torch is missing.
 """
 
@@ -40,8 +39,7 @@ FC_LAYERS = ('fc6', 'fc7', 'fc8')
 # FLOPs an image: multiply and add of each weight at each place; a trained layer also needs the gradients of its weights
 # and, but for the first one, of its input.
 CONV_FLOPS = 2 * (55**2 * 96 * 363 + 27**2 * 256 * 1200 + 13**2 * (384 * 2304 + 384 * 1728 + 256 * 1728))
-UPPER_FLOPS = 2 * (3 * 4096 * 4096 + 3 * 4096 * 17)  # of fc7 and fc8
-TRAIN_FLOPS = 2 * 2 * 9216 * 4096 + UPPER_FLOPS
+TRAIN_FLOPS = 2 * (2 * 9216 * 4096 + 3 * 4096 * 4096 + 3 * 4096 * 17)
 
 
 def draw_full_weights(conv_weights, path):
@@ -65,8 +63,6 @@ def contenders(train_list, val_list, weights, folder):
         if trained == FC_LAYERS:
             commands['bfloat16, cold cache', label] = ours + ['--precision', 'bfloat16']
             commands['bfloat16, warm cache', label] = ours + ['--precision', 'bfloat16']
-            commands['cold cache, not dual', label] = ours + ['--dual_fc6', 'off']
-            commands['warm cache, not dual', label] = ours + ['--dual_fc6', 'off']
             commands['without cache', label] = ours + ['--cache_features', 'off']
             for name in ('cold cache', 'warm cache', 'without cache'):
                 commands[f'{name}, sgd', label] = commands[name, label] + ['--optimizer', 'sgd']
@@ -129,18 +125,14 @@ def table(results):
     return lines
 
 
-def limits(results, decode, product, images):
-    """Return the lines that compare the rates of the first pass and of training with what the machine can do.
-
-    images: how many are trained on; in its dual form, fc6 multiplies by a matrix with a row for each of them.
-    """
+def limits(results, decode, product):
+    """Return the lines that compare the rates of the first pass and of training with what the machine can do."""
     label, decode, product = ' '.join(FC_LAYERS), statistics.median(decode), statistics.median(product)
     lines = ['', f'Decoding alone: {decode:.0f} images/s. Matrix products: {product / 1e9:.0f} GFLOP/s.', '',
              '| part | images/s | limit | share |', '|---|---|---|---|']
     for part, name, measure, limit in (
             ('first pass', 'cold cache', 'first pass images/s', 1 / (1 / decode + CONV_FLOPS / product)),
-            (f'training {label}', 'warm cache', 'training images/s', product / (2 * images * 4096 + UPPER_FLOPS)),
-            (f'training {label}, not dual', 'warm cache, not dual', 'training images/s', product / TRAIN_FLOPS)):
+            (f'training {label}', 'warm cache', 'training images/s', product / TRAIN_FLOPS)):
         if (name, label) in results:
             rate = statistics.median(row[measure] for row in results[name, label])
             lines.append(f'| {part} | {rate:.0f} | {limit:.0f} | {rate / limit:.2f} |')
@@ -164,7 +156,7 @@ def main(train_list, val_list, conv_weights, rounds='3', *names):
                     continue
                 results[name, label].append(run(name, command, folder))
                 print(f'{label:12} {name:22} {results[name, label][-1]}', flush=True)
-            report = '\n'.join(table(results) + limits(results, decode, product, len(paths))) + '\n'
+            report = '\n'.join(table(results) + limits(results, decode, product)) + '\n'
             print(report, flush=True)
             with open(os.path.join(ROOT, 'benchmarks', 'speed.md'), 'w') as file:
                 file.write(report)

@@ -37,8 +37,7 @@ def lists(tmp_path_factory):
 def settings(lists, conv_weights_file):
     return Settings(cache_dir=str(lists / 'cache'), train_file=str(lists / 'train.txt'),
                     val_file=str(lists / 'val.txt'), train_layers=FC_LAYERS, weights_path=conv_weights_file, num_epochs=2,
-                    batch_size=4, display_step=2, learning_rate=1e-5, optimizer='momentum', horizontal_flip=False,
-                    dual_fc6='off')
+                    batch_size=4, display_step=2, learning_rate=1e-5, optimizer='momentum', horizontal_flip=False)
 
 
 @pytest.fixture(scope='module')

@@ -1,6 +1,8 @@
 """Runs that are killed, stopped, refused or starved, against an undisturbed one; weights and numbers bit for bit."""
 
+import csv
 import gc
+import json
 import os
 import resource
 import shutil
@@ -9,11 +11,14 @@ import subprocess
 import sys
 import threading
 
+import numpy as np
 import pytest
 from conftest import ROOT, at_batch, run_main, write_list
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import finetune
+import predict
+from alexnet import tf
 from benchmarks.killed_run import kill_and_compare, outcome
 from checkpoints import Checkpoints
 from finetune import Settings
@@ -136,6 +141,37 @@ def test_a_finished_run_needs_no_weight_file(undisturbed, all_weights_file, caps
         assert run_main(finetune.main, ['--resume', undisturbed / 'run'], capsys)[0] == 0
     finally:
         os.rename(f'{all_weights_file}.away', all_weights_file)
+
+
+def with_more_variables(prefix, extra):
+    """Write a checkpoint again, with more variables in it."""
+    reader = tf.train.load_checkpoint(prefix)
+    values = {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
+    with tf.Graph().as_default(), tf.Session() as session:
+        variables = {name: tf.Variable(value) for name, value in {**values, **extra}.items()}
+        session.run(tf.global_variables_initializer())
+        tf.train.Saver(variables).save(session, prefix, write_meta_graph=False, write_state=False)
+
+
+def test_a_run_folder_of_an_older_version_resumes_and_predicts(flags, pictures, undisturbed, run_dir, tmp_path, capsys):
+    """Runs could be made in a dual form of fc6: settings and variables of that are in their files, and are ignored."""
+    assert run_main(finetune.main, [*flags, '--run_dir', run_dir, '--num_epochs', '2'], capsys)[0] == 0
+    with open(f'{run_dir}/settings.json') as file:
+        settings = json.load(file)
+    settings.update(dual_fc6='auto', is_dual=True)
+    with open(f'{run_dir}/settings.json', 'w') as file:
+        json.dump(settings, file)
+    rows = np.ones((12, 8), np.float32)
+    with_more_variables(f'{run_dir}/checkpoints/frozen', {'fc6/fingerprints': rows, 'fc6/first_weights': rows})
+    for kind in ('best', 'last'):
+        with open(f'{run_dir}/checkpoints/{kind}') as file:
+            with_more_variables(f'{run_dir}/checkpoints/{file.read().strip()}', {'fc6/coefficients': rows})
+    status, out, _ = run_main(predict.main, [run_dir, pictures / 'val.txt', '--checkpoint', 'last'], capsys)
+    with open(f'{run_dir}/metrics.csv', newline='') as file:
+        accuracy = float(list(csv.DictReader(file))[-1]['val_accuracy'])
+    assert status == 0 and f'accuracy       {accuracy:.4f}' in out
+    settings = ['--lr_schedule', 'cosine', '--num_epochs', str(EPOCHS)]
+    assert run_main(finetune.main, ['--resume', run_dir, *settings], capsys)[0] == 0
 
 
 def test_no_folder_no_run(tmp_path, capsys):

@@ -16,7 +16,7 @@ def toy_model():
         with tf.variable_scope(layer):
             variables[layer] = (tf.get_variable('weights', [50, 4096]), tf.get_variable('biases', [4096]))
         outputs[layer] = tf.constant([[0, 0, 1, 0], [0, 2, 0, 0]], tf.float32)
-    return SimpleNamespace(variables=variables, learnt=variables, outputs=outputs)
+    return SimpleNamespace(variables=variables, outputs=outputs)
 
 
 def written(folder, summary):
