@@ -6,15 +6,11 @@ conv4 and conv5 see their input in two groups, as the paper's two GPUs did.
 """
 
 import math
-import re
 
 import numpy as np
 
-from console import quick_import, quiet_startup
-from weights import LAYER_SHAPES, check_layers, listed, read_weights, unknown_layers
-
-with quick_import():
-    import tensorflow.compat.v1 as tf
+from runtime.tf1 import assign_values, tf
+from weight_files.reader import LAYER_SHAPES, check_layers, format_names, read_weights, unknown_layers
 
 LAYERS = tuple(LAYER_SHAPES)  # conv1 to conv5, fc6 to fc8
 IMAGE_SIZE = 227  # height and width, in pixels
@@ -75,10 +71,10 @@ class AlexNet:
         pairs = zip(tf.split(x, groups, 3), tf.split(weights, groups, 3)) if groups > 1 else [(x, weights)]
         parts = [tf.nn.conv2d(part, kernel, stride, padding) for part, kernel in pairs]
         x = tf.concat(parts, 3) if groups > 1 else parts[0]
-        return self.keep(name, tf.nn.relu(self.add_biases(name, x, biases)))
+        return self.register_output(name, tf.nn.relu(self.add_biases(name, x, biases)))
 
     def add_biases(self, name, x, biases):
-        """Return the sums that a convolution's ReLU is applied to; sample/pretrain.py normalises them."""
+        """Return the sums that a convolution's ReLU is applied to; starter_weights/network.py normalises them."""
         return tf.nn.bias_add(x, biases)
 
     def fully_connected(self, name, x, units, stddev, bias=0.0, relu=True):
@@ -88,7 +84,7 @@ class AlexNet:
         """
         weights, biases = self.make_variables(name, [int(x.shape[1]), units], stddev, bias)
         x = tf.nn.bias_add(matrix_product(x, tf.convert_to_tensor(weights)), biases)
-        return self.keep(name, tf.nn.relu(x) if relu else x)
+        return self.register_output(name, tf.nn.relu(x) if relu else x)
 
     def local_response_norm(self, name, x):
         """x / (1 + alpha / 5 * sum of squares over 5 channels) ** 0.75, alpha 1e-4: Caffe's across-channel LRN.
@@ -102,11 +98,11 @@ class AlexNet:
         band = tf.constant(np.where(distance <= 2, 1e-4 / 5, 0), tf.float32)
         squares = tf.reshape(x * x, [-1, channels])
         root = tf.rsqrt(tf.nn.bias_add(tf.matmul(squares, band), tf.ones([channels])))
-        return self.keep(name, x * tf.reshape(root * tf.sqrt(root), tf.shape(x)))
+        return self.register_output(name, x * tf.reshape(root * tf.sqrt(root), tf.shape(x)))
 
     def max_pool(self, name, x):
         """Largest of 3x3, every 2; sizes fit, so that Caffe's rounding up plays no part."""
-        return self.keep(name, tf.nn.max_pool(x, 3, 2, 'VALID'))
+        return self.register_output(name, tf.nn.max_pool(x, 3, 2, 'VALID'))
 
     def dropout(self, layer, x):
         """Dropout after a layer, which scales what it keeps by 1 / keep_prob, as Caffe's does."""
@@ -127,7 +123,7 @@ class AlexNet:
         self.variables[layer] = weights, biases
         return weights, biases
 
-    def keep(self, name, x):
+    def register_output(self, name, x):
         """Make a tensor reachable as outputs[name] and, in the graph, as '<name>/output:0'."""
         self.outputs[name] = tf.identity(x, f'{name}/output')
         return self.outputs[name]
@@ -150,18 +146,9 @@ class AlexNet:
         check_layers(self.weights_path, pretrained,
                      {layer: tuple(self.variables[layer][0].shape.as_list()) for layer in loaded})
         if unknown := unknown_layers(pretrained):
-            print(f'{self.weights_path}: AlexNet has no {listed(unknown)}; left aside')
+            print(f'{self.weights_path}: AlexNet has no {format_names(unknown)}; left aside')
         for layer in loaded:
-            set_values(session, self.variables[layer], pretrained[layer])
-
-
-def set_values(session, variables, values):
-    """Give variables their values, by their initializers.
-
-    An initial value is a tensor like any other: fed, it takes no new operation and leaves the graph definition small.
-    """
-    initializers = [variable.initializer for variable in variables]
-    session.run(initializers, {initializer.inputs[1]: value for initializer, value in zip(initializers, values)})
+            assign_values(session, self.variables[layer], pretrained[layer])
 
 
 @tf.custom_gradient
@@ -176,32 +163,3 @@ def matrix_product(x, weights):
     return tf.matmul(x, weights), gradient
 
 
-def session_config(precision='float32', num_threads=None):
-    """Return the tf.ConfigProto of a session.
-
-    precision: of products, 'float32' or 'bfloat16'. num_threads: that compute; None takes one a core. Raises ValueError
-    if it could not compute with this precision.
-    """
-    threads = num_threads or 0  # 0: one a core
-    config = tf.ConfigProto(intra_op_parallelism_threads=threads, inter_op_parallelism_threads=threads,
-                            allow_soft_placement=True)
-    if precision == 'bfloat16':  # TensorFlow's own rewriting of the graph; variables stay float32
-        with quiet_startup():
-            if tf.config.list_physical_devices('GPU'):
-                raise ValueError('precision bfloat16: TensorFlow rewrites what runs on CPUs only, and here is a GPU; '
-                                 'take float32')
-        config.graph_options.rewrite_options.auto_mixed_precision_onednn_bfloat16 = 1
-    return config
-
-
-def open_session(precision='float32', num_threads=None, make=lambda config: tf.Session(config=config)):
-    """Return a session of the current graph; make: function of the tf.ConfigProto that returns it."""
-    config = session_config(precision, num_threads)
-    with quiet_startup():
-        return make(config)
-
-
-def reason(error):
-    """Return the line of an error of TensorFlow that says what happened; before it can stand where, in the graph."""
-    text = re.sub(r"(?s)\AGraph execution error:.*\nNode: '[^\n]*\n", '', getattr(error, 'message', None) or str(error))
-    return text.splitlines()[0]

@@ -1,13 +1,13 @@
 """Batches of images for the network, decoded in threads ahead of it, from lists of image files."""
 
 import os
-from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from images import IMAGENET_MEAN, load_image
-from lists import ImageList, check_labels, read_list
+from inputs.images import IMAGENET_MEAN, load_image
+from inputs.lists import ImageList, check_labels, read_list
+from inputs.prefetch import prefetch_map
 
 
 class ImageDataGenerator:
@@ -22,7 +22,7 @@ class ImageDataGenerator:
     ImageList.share of this worker, down to no image.
     """
 
-    VALIDATION_BATCH = 256  # images at once where no training step follows
+    eval_batch_size = 256  # images at once where no training step follows
 
     def __init__(self, class_list, horizontal_flip=False, shuffle=False, mean=IMAGENET_MEAN, scale_size=(227, 227),
                  nb_classes=2, *, crop_size=None, random_crop=False, seed=None, num_threads=None,
@@ -54,11 +54,11 @@ class ImageDataGenerator:
         self.flipped = random.random(self.data_size) < (0.5 if self.horizontal_flip else 0)
         if self.shuffle:
             random.shuffle(self.order)
-        room = self.crop_room()
+        room = self.max_crop_offset()
         self.corners = random.integers(0, room + 1, (self.data_size, 2)) if self.random_crop else None
-        self.stop_loading()
+        self.cancel_prefetch()
 
-    def crop_room(self):
+    def max_crop_offset(self):
         """Return how far down and to the right the crop could begin in the scaled image, in pixels, int64 [2]."""
         return np.array(self.scale_size[::-1]) - self.crop_size[::-1]
 
@@ -66,24 +66,24 @@ class ImageDataGenerator:
         """Put the list into another random order, and begin the pass again."""
         np.random.default_rng([self.seed, self.epoch, 1]).shuffle(self.order)
         self.pointer = 0
-        self.stop_loading()
+        self.cancel_prefetch()
 
-    def stop_loading(self):
+    def cancel_prefetch(self):
         """Give up images that were being loaded for an order that no longer holds."""
-        if getattr(self, 'loading', None) is not None:
-            self.loading.close()
-        self.loading = None
+        if getattr(self, 'prefetched', None) is not None:
+            self.prefetched.close()
+        self.prefetched = None
 
-    def next_indices(self, batch_size):
+    def take_indices(self, batch_size):
         """Return the positions in the list of the next at most `batch_size` images of this pass, int64 [n].
 
         Of a batch that is shared, those of this worker.
         """
         indices = self.order[self.pointer:self.pointer + batch_size]
         self.pointer += len(indices)
-        return self.of_share(indices)
+        return self.in_shard(indices)
 
-    def of_share(self, indices):
+    def in_shard(self, indices):
         """Return those of the positions in the list that belong to this worker."""
         worker, workers = self.share
         return indices[indices % workers == worker]
@@ -94,25 +94,25 @@ class ImageDataGenerator:
         n is batch_size, or what is left of the pass; of these, this worker's share. Raises ValueError after the end of
         the pass, and for an unreadable image.
         """
-        start, indices = self.pointer, self.next_indices(batch_size)
+        start, indices = self.pointer, self.take_indices(batch_size)
         if start >= self.data_size:
             raise ValueError(f'all {self.data_size} images of this pass are read: call reset_pointer()')
-        if self.loading is None:
-            self.loading = map_ahead(self.load, self.of_share(self.order[start:]), self.pool,
+        if self.prefetched is None:
+            self.prefetched = prefetch_map(self.load, self.in_shard(self.order[start:]), self.pool,
                                      ahead=-(-batch_size // self.share[1]))
         images = np.empty((len(indices), self.crop_size[1], self.crop_size[0], 3), np.float32)
         for row in range(len(indices)):
-            images[row] = next(self.loading)
+            images[row] = next(self.prefetched)
         return images, self.one_hot(indices)
 
     def load(self, index):
         """Return the image at a position in the list, cut and mirrored as this pass has it."""
-        image = self.load_plain(self.images[index], None if self.corners is None else self.corners[index])
+        image = self.load_unflipped(self.images[index], None if self.corners is None else self.corners[index])
         return image[:, ::-1] if self.flipped[index] else image
 
-    def load_plain(self, path, corner=None):
+    def load_unflipped(self, path, corner=None):
         """Return the image of a file, not mirrored, cut at `corner` = (top, left), else at the centre."""
-        top, left = self.crop_room() // 2 if corner is None else corner
+        top, left = self.max_crop_offset() // 2 if corner is None else corner
         image = load_image(path, self.scale_size, self.mean)
         return image[top:top + self.crop_size[1], left:left + self.crop_size[0]]
 
@@ -128,30 +128,3 @@ class ImageDataGenerator:
             yield self.next_batch(batch_size)
 
 
-def load_ahead(paths, num_threads, ahead, load=load_image):
-    """Yield load(path) of each path, or the ValueError it raised, computed in threads at most `ahead` paths early."""
-    def attempt(path):
-        try:
-            return load(path)
-        except ValueError as error:
-            return error
-    with ThreadPoolExecutor(num_threads or os.cpu_count()) as pool:
-        yield from map_ahead(attempt, paths, pool, ahead)
-
-
-def map_ahead(function, items, pool, ahead):
-    """Yield function(item) for each item, in order, computed in the pool's threads at most `ahead` items early.
-
-    What a function raises is raised here, at its item's turn.
-    """
-    pending = deque()
-    try:
-        for item in items:
-            pending.append(pool.submit(function, item))
-            if len(pending) > ahead:
-                yield pending.popleft().result()
-        while pending:
-            yield pending.popleft().result()
-    finally:
-        for future in pending:
-            future.cancel()

@@ -13,19 +13,22 @@ import os
 import tempfile
 import zipfile
 
-from alexnet import IMAGE_SIZE, open_session, reason, tf
-from console import argument, new_file, parse_settings, quiet_startup, run_command, setting
-from finished_run import read_run, rebuild_network
+from alexnet import IMAGE_SIZE
+from run_folder.trained_run import read_run, rebuild_network
+from runtime.command import run_command
+from runtime.files import new_file
+from runtime.flags import CheckedSettings, flag, parse_settings, positional
+from runtime.tf1 import error_line, open_session, quiet_startup, tf
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
+class Settings(CheckedSettings):
     """Write a finished run as a model that needs nothing of this project."""
 
-    run: str = argument('run folder, or one of its checkpoints: runs/x/checkpoints/best-7')
-    saved_model: str | None = setting(None, 'a new folder for a SavedModel; for TensorFlow Serving a number: flowers/1')
-    tflite: str | None = setting(None, 'a new file for TensorFlow Lite: flowers.tflite')
-    checkpoint: str | None = setting(None, 'best, last, or the number of an epoch that has one; None: best')
+    run: str = positional('run folder, or one of its checkpoints: runs/x/checkpoints/best-7')
+    saved_model: str | None = flag(None, 'a new folder for a SavedModel; for TensorFlow Serving a number: flowers/1')
+    tflite: str | None = flag(None, 'a new file for TensorFlow Lite: flowers.tflite')
+    checkpoint: str | None = flag(None, 'best, last, or the number of an epoch that has one; None: best')
 
 
 def export(settings):
@@ -107,7 +110,7 @@ def main(arguments):
         print('\n'.join(f'wrote {path}' for path in targets))
         return 0
     except tf.errors.OpError as error:  # a full disk or memory, as TensorFlow says it
-        raise OSError(reason(error)) from error
+        raise OSError(error_line(error)) from error
 
 
 if __name__ == '__main__':

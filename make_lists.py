@@ -6,10 +6,12 @@ import os
 from collections import Counter, defaultdict
 from typing import NamedTuple
 
-from console import ArgumentParser, new_file, printable, progress_bar, run_command
-from datagenerator import load_ahead
-from images import check_image
-from lists import walk_visible
+from inputs.images import check_image
+from inputs.lists import walk_visible
+from inputs.prefetch import prefetch_images
+from runtime.command import progress_bar, run_command
+from runtime.files import new_file, printable
+from runtime.flags import ArgumentParser
 
 LISTS = ('train.txt', 'val.txt', 'labels.txt')
 SHOWN = 3  # names that are shown of those with the same fault
@@ -75,7 +77,7 @@ def class_files(folder, notes):
 def look(files, notes):
     """Return those of [Image] that are whole images, under a progress bar; adds the others to `notes`."""
     images = []
-    results = load_ahead([file.path for file in files], None, 64, check_image)
+    results = prefetch_images([file.path for file in files], None, 64, check_image)
     for file, error in progress_bar('looking at images')(zip(files, results), len(files)):
         if isinstance(error, ValueError):
             fault = str(error).removeprefix(f'{printable(file.path)}: ')

@@ -10,29 +10,32 @@ from typing import Literal, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from alexnet import IMAGE_SIZE, open_session, reason, tf
-from console import argument, new_file, parse_settings, printable, progress_bar, run_command, setting
+from alexnet import IMAGE_SIZE
 from datagenerator import ImageDataGenerator
-from evaluation import Tally, evaluation_lines, log_softmax
-from finished_run import read_run, rebuild_network
-from lists import ImageList, check_labels, read_label, read_lines, read_list, split_line, walk_visible
+from inputs.lists import ImageList, check_labels, read_label, read_lines, read_list, split_line, walk_visible
+from reports.evaluation import Evaluation, evaluation_lines, log_softmax
+from run_folder.trained_run import read_run, rebuild_network
+from runtime.command import progress_bar, run_command
+from runtime.files import new_file, printable
+from runtime.flags import CheckedSettings, flag, parse_settings, positional
+from runtime.tf1 import error_line, open_session, tf
 
 IMAGE_SUFFIXES = ('.bmp', '.gif', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp')  # what is taken from a folder
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
+class Settings(CheckedSettings):
     """Name the classes that a finished run sees in images. If the input is a list with labels, say how right it is."""
 
-    run: str = argument('run folder, or one of its checkpoints: runs/x/checkpoints/best-7')
-    inputs: tuple[str, ...] = argument('images, folders of images, or lists (.txt) of images, with or without labels')
-    top: int = setting(5, 'classes named for an image, 1 or more')
-    output: str | None = setting(None, 'a new .csv or .json file instead of the screen; with features a .npy')
-    features: str | None = setting(None, 'write the output of this layer, such as fc7 or pool5, instead of classes')
-    checkpoint: str | None = setting(None, 'best, last, or the number of an epoch that has one; None: best')
-    batch_size: int = setting(128, 'images at once, 1 or more')
-    precision: Literal['float32', 'bfloat16'] | None = setting(None, "of products; None: the run's")
-    num_threads: int | None = setting(None, 'threads that decode and that compute; None: one a core')
+    run: str = positional('run folder, or one of its checkpoints: runs/x/checkpoints/best-7')
+    inputs: tuple[str, ...] = positional('images, folders of images, or lists (.txt) of images, with or without labels')
+    top: int = flag(5, 'classes named for an image', low=1)
+    output: str | None = flag(None, 'a new .csv or .json file instead of the screen; with features a .npy')
+    features: str | None = flag(None, 'write the output of this layer, such as fc7 or pool5, instead of classes')
+    checkpoint: str | None = flag(None, 'best, last, or the number of an epoch that has one; None: best')
+    batch_size: int = flag(128, 'images at once', low=1)
+    precision: Literal['float32', 'bfloat16'] | None = flag(None, "of products; None: the run's")
+    num_threads: int | None = flag(None, 'threads that decode and that compute; None: one per core', low=1)
 
 
 class Inputs(NamedTuple):
@@ -71,10 +74,6 @@ def predict(settings):
 
 def check_settings(settings):
     """Raise ValueError for a setting whose value is not legal."""
-    for name in ('top', 'batch_size', 'num_threads'):
-        value = getattr(settings, name)
-        if value is not None and value < 1:
-            raise ValueError(f'{name} {value} is not 1 or more')
     suffix = os.path.splitext(settings.output or '')[1]
     if settings.features and suffix != '.npy':
         raise ValueError('features are written to a file: name it with --output FILE.npy')
@@ -175,7 +174,7 @@ def write_features(path, batches, paths, shape):
 
 def write_predictions(settings, batches, inputs, class_names):
     """Write what the logits of `batches` mean, to the screen or a file; evaluate them if the images have labels."""
-    tally = None if inputs.labels is None else Tally(inputs.paths, inputs.labels, class_names)
+    tally = None if inputs.labels is None else Evaluation(inputs.paths, inputs.labels, class_names)
     top = min(settings.top, len(class_names))
     records = make_records(batches, inputs, class_names, top, tally)
     if not settings.output:
@@ -221,7 +220,7 @@ def write_csv(file, records, top, labelled):
 
 
 def write_json(file, records, tally):
-    """Write {"images": [a record an image], "evaluation": what Tally.evaluate returns, or null}, a line a record."""
+    """Write {"images": [a record an image], "evaluation": what Evaluation.evaluate returns, or null}, a line a record."""
     file.write('{"images": [')
     for number, record in enumerate(records):
         file.write((',\n' if number else '\n') + json.dumps(record))
@@ -234,7 +233,7 @@ def main(arguments):
     try:
         return 1 if predict(parse_settings(Settings, arguments)) else 0
     except tf.errors.OpError as error:  # no memory left, as TensorFlow says it
-        raise OSError(reason(error)) from error
+        raise OSError(error_line(error)) from error
 
 
 if __name__ == '__main__':

@@ -1,7 +1,7 @@
 """Measures what looking at every listed file costs: `python benchmarks/checks.py TRAIN_LIST VAL_LIST CONV_WEIGHTS`.
 
 Trains fc6, fc7 and fc8 for one epoch in this process, with and without stored features, each twice, and prints the
-seconds that finding broken files takes and their share of the epoch: features if stored, training, validation.
+seconds that finding broken files takes and their share of the epoch: features if stored, steps, validation.
 """
 
 import os
@@ -9,13 +9,11 @@ import sys
 import tempfile
 import time
 
-sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-import bottlenecks  # noqa: E402
-import checks  # noqa: E402
-import finetune  # noqa: E402
-import training  # noqa: E402
+import finetune
+from inputs import checks
+from training import feature_cache, steps
 
-TIMED = ((checks, 'find_broken'), (bottlenecks, 'find_broken'), (bottlenecks, 'store_batches'), (training, 'run_pass'))
+TIMED = ((checks, 'find_broken'), (feature_cache, 'find_broken'), (feature_cache, 'store_batches'), (steps, 'run_pass'))
 
 
 def timed(module, name, seconds):

@@ -18,13 +18,12 @@ import time
 from collections import defaultdict
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-sys.path.insert(0, ROOT)
 
-import finetune  # noqa: E402
-from alexnet import tf  # noqa: E402
-from benchmarks.speed import FC_LAYERS, draw_full_weights  # noqa: E402
-from distribution import Distribution  # noqa: E402
-from weights import LAYER_SHAPES  # noqa: E402
+import finetune
+from benchmarks.speed import FC_LAYERS, draw_full_weights
+from runtime.tf1 import tf
+from training.strategy import Distribution
+from weight_files.reader import LAYER_SHAPES
 
 MODEL_BYTES = 4 * 60_965_224  # of AlexNet with ImageNet's 1000 classes, float32
 

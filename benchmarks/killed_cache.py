@@ -16,9 +16,8 @@ import time
 import numpy as np
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-sys.path.insert(0, ROOT)
 
-from feature_store import FeatureStore  # noqa: E402
+from training.feature_store import FeatureStore
 
 WIDTH = 6 * 6 * 256
 

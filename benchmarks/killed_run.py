@@ -16,11 +16,10 @@ import time
 import numpy as np
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-sys.path.insert(0, ROOT)
 
-from alexnet import tf  # noqa: E402
-from npyfile import write_npy  # noqa: E402
-from weights import LAYER_SHAPES  # noqa: E402
+from runtime.tf1 import tf
+from weight_files.npy import write_npy
+from weight_files.reader import LAYER_SHAPES
 
 # The script, but small runs are saved as often as long ones.
 SCRIPT = '''

@@ -5,16 +5,13 @@ normalisation) and 128 (fc7). The two contenders take turns; medians of 15 pairs
 environment the grouped convolution fails.
 """
 
-import os
 import statistics
-import sys
 import time
 
 import numpy as np
 
-sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-
-from alexnet import AlexNet, matrix_product, tf  # noqa: E402
+from alexnet import AlexNet, matrix_product
+from runtime.tf1 import tf
 
 PAIRS = 15
 

@@ -12,25 +12,24 @@ import time
 
 import numpy as np
 
-sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-
-import finetune  # noqa: E402
-import predict  # noqa: E402
-from alexnet import open_session, tf  # noqa: E402
-from checkpoints import Progress  # noqa: E402
-from datagenerator import ImageDataGenerator  # noqa: E402
-from finished_run import read_run  # noqa: E402
-from lists import Data, ImageList, read_list  # noqa: E402
-from optimization import Plan, build_network  # noqa: E402
-from training import run_pass  # noqa: E402
+import finetune
+import predict
+from datagenerator import ImageDataGenerator
+from inputs.lists import Datasets, ImageList, read_list
+from run_folder.checkpoints import Progress
+from run_folder.trained_run import read_run
+from runtime.tf1 import open_session, tf
+from training.graph import build_network
+from training.setup import TrainingSetup
+from training.steps import run_pass
 
 
 def forward_pass(image_list, class_names):
     """Return a function that runs the validation pass of training over the images."""
     settings, graph = finetune.Settings(), tf.Graph()
     with graph.as_default():
-        network = build_network(Plan(
-            settings, Data(image_list, image_list, class_names), None, ('fc8',), ('fc8',)))
+        network = build_network(TrainingSetup(
+            settings, Datasets(image_list, image_list, class_names), None, ('fc8',), ('fc8',)))
         session = open_session()
         session.run(tf.global_variables_initializer())
 

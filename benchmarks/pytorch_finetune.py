@@ -13,11 +13,9 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
-sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-
-from images import load_image  # noqa: E402
-from lists import read_list  # noqa: E402
-from weights import read_weights  # noqa: E402
+from inputs.images import load_image
+from inputs.lists import read_list
+from weight_files.reader import read_weights
 
 
 class Photos(Dataset):
@@ -46,7 +44,7 @@ def alexnet(num_classes):
     return nn.Sequential(features, classifier), {**conv, **fc}
 
 
-def set_values(layers, weights_path, trained):
+def assign_values(layers, weights_path, trained):
     """Copy the file's values into the frozen layers; draw the others as alexnet.py does, and let them be trained."""
     pretrained = read_weights(weights_path)
     for name, layer in layers.items():
@@ -84,7 +82,7 @@ def main(train_file, val_file, weights_path, epochs, *trained):
     train, val = Photos(train_file), Photos(val_file)
     torch.manual_seed(0)
     model, layers = alexnet(1 + int(train.list.labels.max()))
-    set_values(layers, weights_path, trained)
+    assign_values(layers, weights_path, trained)
     optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.001, momentum=0.9)
     workers = {'batch_size': 128, 'num_workers': os.cpu_count(), 'persistent_workers': True}
     train_loader, val_loader = DataLoader(train, shuffle=True, **workers), DataLoader(val, **workers)

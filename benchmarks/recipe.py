@@ -16,11 +16,10 @@ import tempfile
 import numpy as np
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-sys.path.insert(0, ROOT)
 
-from alexnet import tf  # noqa: E402
-from lists import read_list  # noqa: E402
-from weights import read_weights  # noqa: E402
+from inputs.lists import read_list
+from runtime.tf1 import tf
+from weight_files.reader import read_weights
 
 SEEDS = (0, 1, 2)
 TRIO = ['--train_layers', 'fc6', 'fc7', 'fc8']

@@ -25,11 +25,10 @@ import cv2
 import numpy as np
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-sys.path.insert(0, ROOT)
 
-from alexnet import tf  # noqa: E402
-from lists import read_list  # noqa: E402
-from weights import read_weights  # noqa: E402
+from inputs.lists import read_list
+from runtime.tf1 import tf
+from weight_files.reader import read_weights
 
 EPOCHS = '10'
 # As the PyTorch script has it.

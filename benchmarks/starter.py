@@ -14,14 +14,14 @@ import tempfile
 import numpy as np
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-sys.path[:0] = [ROOT, os.path.join(ROOT, 'sample')]
 
-from alexnet import IMAGE_SIZE, LAYERS, AlexNet, tf  # noqa: E402
-from pretrain import POOL5_NORM  # noqa: E402
-from pretraining_network import scaled_to_norm  # noqa: E402
-from procedural import draw, make_bank  # noqa: E402
-from recipe import SEEDS, TRIO, describe, fine_tune, lists_of, name_of  # noqa: E402
-from weights import STARTER_WEIGHTS  # noqa: E402
+from alexnet import IMAGE_SIZE, LAYERS, AlexNet
+from benchmarks.recipe import SEEDS, TRIO, describe, fine_tune, lists_of, name_of
+from runtime.tf1 import tf
+from starter_weights.network import scaled_to_norm
+from starter_weights.pretrain import POOL5_NORM
+from starter_weights.procedural import draw, make_bank
+from weight_files.find import STARTER_WEIGHTS
 
 
 def write_random_convolutions(seed, path, pictures):

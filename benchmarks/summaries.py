@@ -15,16 +15,17 @@ import cv2
 import numpy as np
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-sys.path.insert(0, ROOT)
 
-import finetune  # noqa: E402
-from alexnet import open_session, tf  # noqa: E402
-from bottlenecks import feature_output, make_generators  # noqa: E402
-from checkpoints import Progress  # noqa: E402
-from lists import Data, ImageList  # noqa: E402
-from optimization import Plan, build_network  # noqa: E402
-from reports import METRICS, RunLog  # noqa: E402
-from training import means, run_pass  # noqa: E402
+import finetune
+from inputs.lists import Datasets, ImageList
+from reports.run_log import RunLog
+from run_folder.checkpoints import Progress
+from run_folder.metrics import METRICS
+from runtime.tf1 import open_session, tf
+from training.feature_cache import feature_output, make_generators
+from training.graph import build_network
+from training.setup import TrainingSetup
+from training.steps import means, run_pass
 
 ROUNDS, IMAGES, VAL_IMAGES, CLASSES = 24, 1088, 272, 17
 
@@ -32,7 +33,7 @@ ROUNDS, IMAGES, VAL_IMAGES, CLASSES = 24, 1088, 272, 17
 class RandomFeatures:
     """Batches of random features in place of stored ones."""
 
-    VALIDATION_BATCH = 1024
+    eval_batch_size = 1024
 
     def __init__(self, shape, labels):
         values = np.random.RandomState(0).standard_normal((len(labels), *shape))
@@ -74,8 +75,8 @@ def measure(trained):
     """Print the table for some trained layers."""
     settings = finetune.Settings(train_layers=trained, num_epochs=2 * ROUNDS + 2)
     with tempfile.TemporaryDirectory() as folder, tf.Graph().as_default() as graph:
-        data = Data(draw_list(folder, IMAGES), draw_list(folder, VAL_IMAGES), [f'class {n}' for n in range(CLASSES)])
-        plan = Plan(settings, data, None, trained, trained)
+        data = Datasets(draw_list(folder, IMAGES), draw_list(folder, VAL_IMAGES), [f'class {n}' for n in range(CLASSES)])
+        plan = TrainingSetup(settings, data, None, trained, trained)
         network = build_network(plan)
         initializers = tf.global_variables_initializer()
         graph.finalize()

@@ -5,16 +5,17 @@ import hashlib
 import os
 import sys
 
-from console import new_file, progress_bar
-from datagenerator import load_ahead
-from images import check_image, decoder_key, load_image
-from lists import SHOWN_ERRORS, list_warnings, read_data
+from inputs.images import check_image, decoder_fingerprint, load_image
+from inputs.lists import SHOWN_ERRORS, list_warnings, read_data
+from inputs.prefetch import prefetch_images
+from runtime.command import progress_bar
+from runtime.files import new_file
 
 KEY_BYTES = 16
 
 
 def read_lists(settings, shared=lambda look, image_lists: look(image_lists)):
-    """Return the Data of the lists, once every listed file has been looked at; says what is left out, or odd.
+    """Return the Datasets of the lists, once every listed file has been looked at; says what is left out, or odd.
 
     With skip_broken every file is decoded: what only that shows must be known before the number of images goes into the
     graph. shared: function that returns what look(image_lists) does, and leaves a part of the lists to other workers.
@@ -48,12 +49,12 @@ def find_broken(image_lists, check, folder, num_threads=None, progress=lambda im
     check: images.check_image or images.load_image. Files that passed are remembered in `folder`, and not looked at
     again until they change. progress: wraps an iterable of a given length and shows how far it is.
     """
-    memory = os.path.join(folder, f'{check.__name__}-{decoder_key()}')
+    memory = os.path.join(folder, f'{check.__name__}-{decoder_fingerprint()}')
     whole, passed, broken = read_keys(memory), [], {}
     keys = {path: key_or_none(path) for part in image_lists for path in part.paths}
     new = [path for path, key in keys.items() if key not in whole]
     try:
-        for path, result in zip(new, progress(load_ahead(new, num_threads, 64, check), len(new))):
+        for path, result in zip(new, progress(prefetch_images(new, num_threads, 64, check), len(new))):
             if isinstance(result, ValueError):
                 broken[path] = str(result)
             elif keys[path]:

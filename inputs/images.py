@@ -10,11 +10,11 @@ os.environ.setdefault('OPENCV_LOG_LEVEL', 'OFF')  # read when cv2 is loaded; our
 
 import cv2
 
-import formats
-from console import printable
+from inputs import image_headers
+from runtime.files import printable
 
 IMAGENET_MEAN = np.array([104., 117., 124.], np.float32)  # blue, green, red; what Caffe's AlexNet subtracts
-SHOWN_BY_DECODING = ('GIF', 'BMP', 'TIFF')  # kinds whose header does not tell whether the file is whole
+MUST_DECODE = ('GIF', 'BMP', 'TIFF')  # kinds whose header does not tell whether the file is whole
 
 
 def load_image(path, scale_size=(227, 227), mean=IMAGENET_MEAN):
@@ -23,11 +23,11 @@ def load_image(path, scale_size=(227, 227), mean=IMAGENET_MEAN):
     By content, whatever the name: JPEG (also progressive, grayscale, CMYK), PNG, WebP, BMP, TIFF of 8 or 16 bits, the
     first frame of a GIF. Turned upright as EXIF says, laid on white by alpha (but for a single transparent gray), 16
     bits divided by 257. The whole picture is scaled to scale_size = (width, height), by area if it shrinks, else
-    linearly. Raises ValueError for a file that is missing, no such picture, cut off, or beyond formats.MAX_PIXELS.
+    linearly. Raises ValueError for a file that is missing, no such picture, cut off, or beyond image_headers.MAX_PIXELS.
     """
     try:
         with open_file(path) as file:
-            header = formats.read_header(file)
+            header = image_headers.read_header(file)
             file.seek(0)
             image = decode(np.frombuffer(file.read(), np.uint8), header, scale_size)
     except (OSError, ValueError) as error:
@@ -41,10 +41,10 @@ def check_image(path):
     """Look whether a file is a whole picture, without decoding where its structure tells; raises as load_image."""
     try:
         with open_file(path) as file:
-            kind = formats.read_header(file).kind
+            kind = image_headers.read_header(file).kind
     except (OSError, ValueError) as error:
         raise ValueError(describe(path, error)) from error
-    if kind in SHOWN_BY_DECODING:
+    if kind in MUST_DECODE:
         load_image(path)
 
 
@@ -78,8 +78,8 @@ def decode(content, header, scale_size):
         raise ValueError(f'OpenCV {cv2.__version__} can not decode this {header.kind} file')
     if is_jpeg:
         return image
-    # libtiff hands out colours that are multiplied by alpha already.
-    return turn(lay_on_white(image, header.kind == 'TIFF' and image.dtype == np.uint8), header.orientation)
+    # libtiff hands out colours that are premultiplied by alpha already.
+    return apply_orientation(lay_on_white(image, header.kind == 'TIFF' and image.dtype == np.uint8), header.orientation)
 
 
 def jpeg_flag(header, scale_size):
@@ -97,8 +97,8 @@ def jpeg_flag(header, scale_size):
     return cv2.IMREAD_COLOR
 
 
-def lay_on_white(image, multiplied=False):
-    """Return uint8 BGR of gray, BGR or BGRA pixels of 8 or 16 bits; `multiplied`: colours are, by alpha."""
+def lay_on_white(image, premultiplied=False):
+    """Return uint8 BGR of gray, BGR or BGRA pixels of 8 or 16 bits; `premultiplied`: colours are, by alpha."""
     if image.dtype == np.uint16:
         image = cv2.convertScaleAbs(image, alpha=1 / 257)
     if image.ndim == 2:
@@ -106,11 +106,11 @@ def lay_on_white(image, multiplied=False):
     if image.shape[2] == 3:
         return image
     alpha = cv2.cvtColor(image[:, :, 3], cv2.COLOR_GRAY2BGR)
-    colour = image[:, :, :3] if multiplied else cv2.multiply(image[:, :, :3], alpha, scale=1 / 255)
+    colour = image[:, :, :3] if premultiplied else cv2.multiply(image[:, :, :3], alpha, scale=1 / 255)
     return cv2.add(colour, 255 - alpha)
 
 
-def turn(image, orientation):
+def apply_orientation(image, orientation):
     """Return the image turned upright from an EXIF orientation (EXIF 2.3, table 4.6.4: 1 to 8)."""
     if orientation > 4:
         image = cv2.transpose(image)
@@ -118,10 +118,10 @@ def turn(image, orientation):
     return image if mirror is None else cv2.flip(image, mirror)
 
 
-def decoder_key():
+def decoder_fingerprint():
     """Return text that differs whenever what load_image returns could: for other code, or another OpenCV."""
     digest = hashlib.blake2b(cv2.__version__.encode(), digest_size=8)
-    for file in (__file__, formats.__file__):
+    for file in (__file__, image_headers.__file__):
         with open(file, 'rb') as code:
             digest.update(code.read())
     return digest.hexdigest()

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from console import printable
+from runtime.files import printable
 
 SHOWN_ERRORS = 20
 SKIP_HINT = 'skip_broken leaves out images that are missing or broken'
@@ -25,7 +25,7 @@ class ImageList(NamedTuple):
         return ImageList(self.file, *(part[worker::workers] for part in self[1:]))
 
 
-class Data(NamedTuple):
+class Datasets(NamedTuple):
     """The lists to learn from and to measure with, and the class names in the order of their numbers."""
 
     train: ImageList
@@ -37,13 +37,13 @@ class BrokenImages(ValueError):
     """Listed files that are no whole pictures; `broken` is {path: what is wrong}."""
 
     def __init__(self, image_lists, broken):
-        super().__init__(f'{joined(broken_lines(image_lists, broken))}\n{SKIP_HINT}')
+        super().__init__(f'{format_errors(broken_lines(image_lists, broken))}\n{SKIP_HINT}')
         self.broken = broken
 
 
 def read_data(train_file, val_file, labels_file=None, num_classes=None, find_broken=lambda image_lists: {},
               skip_broken=False):
-    """Return the Data of two list files, and {path: what is wrong} of the broken images left out of it.
+    """Return the Datasets of two list files, and {path: what is wrong} of the broken images left out of it.
 
     labels_file: class names; None takes labels.txt in the folder of train_file, if it is there. num_classes: how many
     there are if no file names them; None takes the largest label of both lists. find_broken: function of the lists that
@@ -58,16 +58,16 @@ def read_data(train_file, val_file, labels_file=None, num_classes=None, find_bro
     train, train_errors = parse_list(train_file, class_names)
     val, val_errors = parse_list(val_file, class_names)
     if not train.paths or not val.paths:
-        raise_all(train_errors + val_errors)
+        raise_errors(train_errors + val_errors)
     count = len(class_names) if class_names else num_classes or 1 + int(max(train.labels.max(), val.labels.max()))
     if count < 2 or not (class_names or num_classes) and count > len(train.paths):
         raise ValueError(f'the labels mean {count} classes for {len(train.paths)} training images: look for a wrong '
                          f'label in {train_file} and {val_file}, or set num_classes')
     broken = find_broken([train, val])
     shown = {} if skip_broken else broken
-    raise_all(sorted(train_errors + label_errors(train, count) + broken_lines([train], shown))
+    raise_errors(sorted(train_errors + label_errors(train, count) + broken_lines([train], shown))
               + sorted(val_errors + label_errors(val, count) + broken_lines([val], shown)), SKIP_HINT if shown else '')
-    return without(Data(train, val, class_names or [str(number) for number in range(count)]), broken), broken
+    return drop_images(Datasets(train, val, class_names or [str(number) for number in range(count)]), broken), broken
 
 
 def read_list(list_file, class_names=None):
@@ -79,7 +79,7 @@ def read_list(list_file, class_names=None):
     neither; OSError for a missing file.
     """
     image_list, errors = parse_list(list_file, class_names)
-    raise_all(errors)
+    raise_errors(errors)
     return image_list
 
 
@@ -137,16 +137,16 @@ def describe_bad_line(parts, class_names):
     return f'label "{printable(parts[1])}" is not {known}'
 
 
-def joined(errors):
+def format_errors(errors):
     """Return the first of [(line, error)] and the count of all as one text."""
     texts = [text for _, text in errors[:SHOWN_ERRORS]]
     return '\n'.join(texts + [f'... {len(errors)} such lines in all'] * (len(errors) > SHOWN_ERRORS))
 
 
-def raise_all(errors, hint=''):
+def raise_errors(errors, hint=''):
     """Raise one ValueError with the first of [(line, error)], the count of all, and a hint; do nothing without any."""
     if errors:
-        raise ValueError(f'{joined(errors)}\n{hint}'.rstrip())
+        raise ValueError(f'{format_errors(errors)}\n{hint}'.rstrip())
 
 
 def read_class_names(labels_file):
@@ -155,7 +155,7 @@ def read_class_names(labels_file):
         names = [line.strip() for line in file]
     while names and not names[-1]:
         names.pop()
-    raise_all([(number, f'{labels_file}:{number}: ' + ('the name is not UTF-8 text' if name else 'no name'))
+    raise_errors([(number, f'{labels_file}:{number}: ' + ('the name is not UTF-8 text' if name else 'no name'))
                for number, name in enumerate(names, 1) if not (name and name.isprintable())])
     repeated = sorted(name for name, count in Counter(names).items() if count > 1)
     if not names or repeated:
@@ -165,7 +165,7 @@ def read_class_names(labels_file):
 
 def check_labels(image_list, num_classes):
     """Raise ValueError naming every line whose label is not below `num_classes`."""
-    raise_all(label_errors(image_list, num_classes))
+    raise_errors(label_errors(image_list, num_classes))
 
 
 def label_errors(image_list, num_classes):
@@ -182,8 +182,8 @@ def broken_lines(image_lists, broken):
             for path, line in zip(part.paths, part.lines) if path in broken] if broken else []
 
 
-def without(data, broken):
-    """Return the Data without the lines of `broken` files; ValueError if nothing is left of a list."""
+def drop_images(data, broken):
+    """Return the Datasets without the lines of `broken` files; ValueError if nothing is left of a list."""
     lists = []
     for part in (data.train, data.val):
         kept = [i for i, path in enumerate(part.paths) if path not in broken]

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from console import printable
+from runtime.files import printable
 
 SHOWN_MISTAKES = 20
 LONGEST_NAME = 40   # letters of a class name on the screen
@@ -44,7 +44,7 @@ def log_softmax(logits):
     return shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
 
 
-class Tally:
+class Evaluation:
     """What the network said of labelled images, batch after batch: a few numbers an image, not their probabilities."""
 
     def __init__(self, paths, labels, class_names):
@@ -83,7 +83,7 @@ class Tally:
 
 
 def evaluation_lines(evaluation):
-    """Return lines for the screen about what Tally.evaluate returned."""
+    """Return lines for the screen about what Evaluation.evaluate returned."""
     classes, matrix = evaluation['classes'], evaluation['confusion_matrix']
     width = min(max(len(part['name']) for part in classes), LONGEST_NAME)
     lines = [f'{"images":15}{evaluation["images"]}']
@@ -118,14 +118,14 @@ def weakest_classes(matrix, count):
     return [int(number) for number in order[:count] if accuracies[number] < 1]
 
 
-def taken_for(matrix, number):
+def most_confused_with(matrix, number):
     """Return (class that images of class `number` were most often mistaken for, how many times)."""
     row = matrix[number].copy()
     row[number] = 0
     return int(row.argmax()), int(row.max())
 
 
-def accuracy_of_guessing(train_counts, val_counts):
+def majority_accuracy(train_counts, val_counts):
     """Return the largest class of the training list, and the validation accuracy of always guessing it."""
     largest = int(np.argmax(train_counts))
     return largest, val_counts[largest] / val_counts.sum()
@@ -146,7 +146,7 @@ def write_predictions(file, paths, predictions, class_names):
                      for path, label, predicted, probability in zip(paths, *predictions))
 
 
-def troubles(rows, classes):
+def diagnose(rows, classes):
     """Return {kind: sentence} for what the numbers of a run so far show to be wrong, in plain words, with what to try.
 
     rows: the metrics of each epoch. classes: the class predicted for each validation image after the last one. Nothing

@@ -10,45 +10,13 @@ from tensorboard.plugins.custom_scalar import summary as custom_scalars
 from tensorboard.plugins.hparams import summary_v2 as hparams  # its api imports Keras and takes half a second
 from tensorboard.plugins.text import summary as text
 
-from alexnet import LAYERS, tf
-from console import printable, spelled
+from runtime.files import printable
+from runtime.flags import flag_text
+from runtime.tf1 import tf
 
-HISTOGRAM_VALUES = 10_000  # of a variable; enough for its shape, and cheap for the 38 million of fc6
-COMPARED = ('val/accuracy', 'val/loss', 'train/accuracy', 'train/loss')  # columns of the HParams tab
+HPARAM_METRICS = ('val/accuracy', 'val/loss', 'train/accuracy', 'train/loss')  # columns of the HParams tab
 # No result depends on these settings.
-NOT_COMPARED = ('run_dir', 'cache_dir', 'num_threads', 'devices', 'peer_timeout', 'display_step', 'image_mean')
-
-
-def step_summaries(model, trained, gradients):
-    """Return one operation that gives the state of the layers `trained` at a step, as serialized summaries.
-
-    They are weights/<layer>/...: histograms of weights, biases and their gradients, and dead_relus, the share of units
-    (channels of a convolution) that are 0 for every image of the batch. gradients: {'fc8/weights': thinned values}.
-    """
-    summaries = []
-    for layer in trained:
-        for variable in model.variables[layer]:
-            name = variable.op.name
-            for tag, values in ((name, thin(variable)), (f'{name}_gradient', gradients[name])):
-                # A histogram of NaN would stop the run before it can say that the loss is not finite.
-                values = tf.where(tf.is_finite(values), values, tf.zeros_like(values))
-                summaries.append(tf.summary.histogram(f'weights/{tag}', values))
-        if layer != LAYERS[-1]:
-            summaries.append(tf.summary.scalar(f'weights/{layer}/dead_relus', dead_share(model.outputs[layer])))
-    return tf.summary.merge(summaries)
-
-
-def thin(tensor):
-    """Return about HISTOGRAM_VALUES of a tensor's values, evenly spread, [n]; all of a small one's."""
-    # An odd stride: with an even one, a matrix of 4096 columns would show the same few columns only.
-    stride = tensor.shape.num_elements() // HISTOGRAM_VALUES | 1
-    return tf.reshape(tensor, [-1])[::stride]
-
-
-def dead_share(output):
-    """Return the share of the last axis' units whose output, after ReLU, is 0 everywhere in the batch; a scalar."""
-    largest = tf.reduce_max(output, list(range(output.shape.rank - 1)))
-    return tf.reduce_mean(tf.cast(largest <= 0, tf.float32))
+NOT_HPARAMS = ('run_dir', 'cache_dir', 'num_threads', 'devices', 'peer_timeout', 'display_step', 'image_mean')
 
 
 class EventFile:
@@ -77,12 +45,12 @@ class EventFile:
         """Write the dict `settings` as text and as hyperparameters, and which curves belong into one chart."""
         # Indented by four, Markdown shows it as it is; JSON is ASCII, whatever a path holds.
         shown = json.dumps(settings, indent=2).replace('\n', '\n    ')
-        values = {name: value if isinstance(value, (bool, int, float)) else printable(spelled(value))
-                  for name, value in settings.items() if name not in NOT_COMPARED}
+        values = {name: value if isinstance(value, (bool, int, float)) else printable(flag_text(value))
+                  for name, value in settings.items() if name not in NOT_HPARAMS}
         for summary in (
                 text.pb('settings', f'    {shown}'), hparams.hparams_pb(values),
                 hparams.hparams_config_pb([hparams.HParam(name) for name in values],
-                                          [hparams.Metric(tag) for tag in COMPARED]),
+                                          [hparams.Metric(tag) for tag in HPARAM_METRICS]),
                 custom_scalars.pb(overlaid_curves())):
             self.add_serialized(0, summary.SerializeToString())
 

@@ -6,8 +6,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from console import printable, spelled
-from evaluation import class_accuracies, taken_for
+from reports.evaluation import class_accuracies, most_confused_with
+from runtime.files import printable
+from runtime.flags import flag_text
 
 STYLE = '''
 body { font: 16px/1.5 system-ui, sans-serif; color: #222; background: #fff;
@@ -72,7 +73,7 @@ def make_page(record):
               section('The first batch as the network sees it', picture(record, 'first_batch')),
               section('Filters of conv1', picture(record, 'conv1_filters')),
               section('Layers', f'<pre>{text(layers)}</pre>'),
-              section('Settings', table(('setting', 'value'), [(name, spelled(value)) for name, value
+              section('Settings', table(('setting', 'value'), [(name, flag_text(value)) for name, value
                                                                in record.settings.items()])),
               section('Command', f'<pre>{text(record.command)}</pre>')]
     return (f'{HEAD}<title>{text(record.run_dir)}</title><style>{STYLE}</style></head>\n<body>\n' + '\n'.join(parts)
@@ -140,7 +141,7 @@ def class_table(record):
         share, mistaken = '', ''
         if not np.isnan(accuracies[number]):
             share = Markup(f'{accuracies[number]:.3f} <meter value="{accuracies[number]:.3f}"></meter>')
-            other, times = taken_for(record.matrix, number)
+            other, times = most_confused_with(record.matrix, number)
             mistaken = f'{record.class_names[other]} ({times})' if times else ''
         rows.append((name, share, mistaken, *counts))
     return table(('class', 'accuracy', 'most often taken for', 'training', 'validation'), rows)

@@ -68,8 +68,8 @@ def confusion(matrix, class_names):
     with plain_text():
         figure = Figure(figsize=(inches, inches), layout='constrained')
         axes = figure.subplots()
-        few_are_seen_too = PowerNorm(0.5, 0, 1)
-        axes.imshow(shares, cmap='Blues', norm=few_are_seen_too, interpolation='nearest')
+        norm = PowerNorm(0.5, 0, 1)
+        axes.imshow(shares, cmap='Blues', norm=norm, interpolation='nearest')
         axes.set(xlabel='predicted', ylabel='true class')
         if count <= MOST_NAMES:
             names, size = [shortened(name) for name in class_names], 9 if count <= MOST_NUMBERS else 6

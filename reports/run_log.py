@@ -2,7 +2,6 @@
 
 import contextlib
 import csv
-import itertools
 import os
 import sys
 import time
@@ -10,22 +9,29 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-import pictures
-from console import new_file, printable
-from evaluation import (Predictions, accuracy_of_guessing, confusion_matrix, troubles, write_matrix, write_predictions)
-from report_page import Record, make_page
-from screen import HEADER, class_counts, closing_lines, epoch_line
-from summaries import EventFile, tf
+from reports import image_grids
+from reports.evaluation import (
+    Predictions,
+    confusion_matrix,
+    diagnose,
+    majority_accuracy,
+    write_matrix,
+    write_predictions,
+)
+from reports.event_file import EventFile
+from reports.page import Record, make_page
+from reports.screen import HEADER, class_counts, closing_lines, epoch_line
+from run_folder.metrics import METRICS, best_row
+from runtime.files import new_file, printable
+from runtime.tf1 import tf
 
-METRICS = ('epoch', 'train_loss', 'train_accuracy', 'val_loss', 'val_accuracy', 'learning_rate', 'images_per_second',
-           'seconds')
 FIRST_BATCH = 16             # images shown of it
 MISTAKES = 24                # shown at most
 MOST_CLASSES_MATRIX = 1000   # with more, a confusion matrix takes megabytes that nobody can look at
 SECONDS_BETWEEN_PICTURES = 2
 LINES_BETWEEN_HEADERS = 20
-# What a full disk raises, which has no room for a report either, and LostPeer, after which the run goes on at once.
-NOTHING_TO_WRITE_ON = OSError, tf.errors.OpError
+# What a full disk raises, which has no room for a report either, and PeerLost, after which the run goes on at once.
+DISK_OR_PEER_LOST = OSError, tf.errors.OpError
 
 
 class RunLog:
@@ -57,7 +63,7 @@ class RunLog:
 
     def add_picture(self, step, name, picture):
         """Write a picture to the event file and keep it for the report."""
-        content = pictures.encode_jpeg(picture)
+        content = image_grids.encode_jpeg(picture)
         self.pictures[name] = content
         self.events.add_picture(step, name, content, picture.shape)
 
@@ -72,11 +78,11 @@ class RunLog:
         """
         images, self.fetch_filters = self.train_images, fetch_filters
         images.start_epoch(0)
-        indices = images.of_share(images.order)[:min(FIRST_BATCH, self.settings['batch_size'])]
-        self.add_picture(self.step, 'first_batch', pictures.sheet(
-            [pictures.labelled(pictures.visible(image, images.mean), self.data.class_names[images.labels[index]])
+        indices = images.in_shard(images.order)[:min(FIRST_BATCH, self.settings['batch_size'])]
+        self.add_picture(self.step, 'first_batch', image_grids.sheet(
+            [image_grids.labelled(image_grids.visible(image, images.mean), self.data.class_names[images.labels[index]])
              for index, image in zip(indices, images.pool.map(images.load, indices))], columns=4))
-        self.add_picture(self.step, 'conv1_filters', pictures.filters(fetch_filters()))
+        self.add_picture(self.step, 'conv1_filters', image_grids.filters(fetch_filters()))
 
     def wants_summaries(self, step):
         """Say whether the state of the layers is to be written at this step, and count on it.
@@ -109,7 +115,7 @@ class RunLog:
         predictions = Predictions(self.data.val.labels, *predictions)
         if is_best:
             self.best, self.predictions = metrics, predictions
-        self.write_heat(step, metrics['epoch'], predictions, is_final)
+        self.write_confusion_image(step, metrics['epoch'], predictions, is_final)
         self.print_epoch(metrics)
         self.warn(predictions.classes)
         if is_final:  # while the last checkpoint is written
@@ -118,12 +124,12 @@ class RunLog:
     def confusion_matrix(self, predictions):
         return confusion_matrix(predictions.labels, predictions.classes, len(self.data.class_names))
 
-    def write_heat(self, step, epoch, predictions, is_final):
+    def write_confusion_image(self, step, epoch, predictions, is_final):
         """Write the confusion matrix as a picture, unless one was written just before; rarer in a long run."""
         is_due = epoch >= self.next_picture and time.monotonic() - self.picture_time > SECONDS_BETWEEN_PICTURES
         if len(self.data.class_names) <= MOST_CLASSES_MATRIX and (is_due or is_final):
-            picture = pictures.heat(self.confusion_matrix(predictions))
-            self.events.add_picture(step, 'confusion_matrix', pictures.encode_png(picture), picture.shape)
+            picture = image_grids.heat(self.confusion_matrix(predictions))
+            self.events.add_picture(step, 'confusion_matrix', image_grids.encode_png(picture), picture.shape)
             self.next_picture, self.picture_time = epoch + max(1, epoch // 20), time.monotonic()
 
     def print_epoch(self, metrics):
@@ -137,7 +143,7 @@ class RunLog:
 
     def warn(self, classes):
         """Print each sign of trouble the first time that it is seen."""
-        found = troubles(self.rows, classes)
+        found = diagnose(self.rows, classes)
         for kind, sentence in found.items():
             if kind not in self.troubles:
                 print(f'WARNING: {sentence}', file=sys.stderr)
@@ -147,25 +153,25 @@ class RunLog:
         return self
 
     def __exit__(self, kind=None, error=None, trace=None):
-        disk_fails = kind and issubclass(kind, NOTHING_TO_WRITE_ON) and not issubclass(kind, BrokenPipeError)
+        disk_fails = kind and issubclass(kind, DISK_OR_PEER_LOST) and not issubclass(kind, BrokenPipeError)
         try:
             if self.predictions is not None and not disk_fails:
                 self.finish()
         except Exception as failure:  # whatever it is: the run is complete without its report, and says what ended it
             print(f'error: the report of {self.run_dir} is not complete: {printable(str(failure))}', file=sys.stderr)
         finally:
-            with contextlib.suppress(NOTHING_TO_WRITE_ON if kind else ()):  # the first error says it
+            with contextlib.suppress(DISK_OR_PEER_LOST if kind else ()):  # the first error says it
                 self.events.close()
 
     def finish(self):
         """Write the files that show the run as a whole, and print how it ended."""
         names, counts, matrix = self.data.class_names, class_counts(self.data), self.best_matrix()
-        _, guessing = accuracy_of_guessing(*counts)
+        _, guessing = majority_accuracy(*counts)
         with contextlib.suppress(BrokenPipeError):  # whoever read the screen has ended; the report is for later
             print('\n'.join(closing_lines(self.best, guessing, matrix, names, self.run_dir)), flush=True)
         self.write_tables(matrix)
         if 'conv1' in self.settings['train_layers']:
-            self.add_picture(self.step, 'conv1_filters', pictures.filters(self.fetch_filters()))
+            self.add_picture(self.step, 'conv1_filters', image_grids.filters(self.fetch_filters()))
         mistakes, files = self.drawing.result() if self.drawing else self.draw()
         for name, content in files.items():
             with self.file(name, 'wb') as file:
@@ -173,14 +179,14 @@ class RunLog:
             self.pictures[os.path.splitext(name)[0]] = content
         if mistakes:
             sheet = files['mistakes.jpg']
-            self.events.add_picture(self.step, 'mistakes', sheet, pictures.decode(sheet).shape)
+            self.events.add_picture(self.step, 'mistakes', sheet, image_grids.decode(sheet).shape)
         else:
             with contextlib.suppress(FileNotFoundError):  # that of a run which goes on, and has learnt since
                 os.remove(os.path.join(self.run_dir, 'mistakes.jpg'))
         page = make_page(Record(
             self.run_dir, self.command, self.settings, self.layers, names, counts, guessing, self.rows, self.best,
             matrix, list(self.troubles.values()), self.pictures,
-            [(pictures.encode_jpeg(image), *answer) for image, *answer in mistakes]))
+            [(image_grids.encode_jpeg(image), *answer) for image, *answer in mistakes]))
         with self.file('report.html') as file:
             file.write(page)
 
@@ -199,7 +205,7 @@ class RunLog:
 
     def draw(self):
         """Return (mistakes as load_mistakes does, {file name: its content} of the figures)."""
-        import figures  # half a second that the start of a run shall not take
+        from reports import plots as figures
         mistakes, names = self.load_mistakes(), self.data.class_names
         return mistakes, figures.draw(self.rows, self.best['epoch'], self.best_matrix(), names, mistakes)
 
@@ -211,8 +217,8 @@ class RunLog:
         mistakes, names, predictions = [], self.data.class_names, self.predictions
         for index in predictions.mistakes(MISTAKES):
             with contextlib.suppress(ValueError):
-                image = self.val_images.load_plain(self.data.val.paths[index])
-                mistakes.append((pictures.visible(image, self.val_images.mean), names[predictions.labels[index]],
+                image = self.val_images.load_unflipped(self.data.val.paths[index])
+                mistakes.append((image_grids.visible(image, self.val_images.mean), names[predictions.labels[index]],
                                  names[predictions.classes[index]], float(predictions.probabilities[index])))
         return mistakes
 
@@ -222,7 +228,7 @@ class RunLog:
         return new_file(os.path.join(self.run_dir, name), mode, replace=True, **text)
 
 
-class RowsLog(contextlib.nullcontext):
+class NoLog(contextlib.nullcontext):
     """The log on a worker that is not the chief: it has the rows, the chief the rest."""
 
     def __init__(self, run_dir, rows):
@@ -242,25 +248,3 @@ class RowsLog(contextlib.nullcontext):
     begin = show_best = wants_summaries = leave
 
 
-def read_rows(run_dir, count):
-    """Return the rows of the first `count` epochs of a run's metrics.csv, dicts with the keys METRICS.
-
-    Raises ValueError if they are not there.
-    """
-    path = os.path.join(run_dir, 'metrics.csv')
-    if not count:
-        return []
-    with open(path, newline='', encoding='utf-8') as file:
-        lines = list(itertools.islice(csv.DictReader(file), count))
-    try:
-        rows = [{name: int(line[name]) if name == 'epoch' else float(line[name]) for name in METRICS} for line in lines]
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f'{path} is broken: {error}') from error
-    if [row['epoch'] for row in rows] != list(range(1, count + 1)):
-        raise ValueError(f'{path} is broken: it lacks epochs of the {count} that the last checkpoint has')
-    return rows
-
-
-def best_row(rows):
-    """Return the row of the best epoch: the highest validation accuracy, then the lowest validation loss; or None."""
-    return max(rows, key=lambda row: (row['val_accuracy'], -row['val_loss']), default=None)

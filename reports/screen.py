@@ -6,8 +6,8 @@ import shlex
 import numpy as np
 
 from alexnet import LAYERS
-from console import printable
-from evaluation import accuracy_of_guessing, class_accuracies, taken_for, weakest_classes
+from reports.evaluation import class_accuracies, majority_accuracy, most_confused_with, weakest_classes
+from runtime.files import printable
 
 MOST_CLASSES = 20  # of which all are shown
 HEADER = '  epoch  train loss  accuracy  val loss  accuracy      rate  images/s  time left'
@@ -37,7 +37,7 @@ def class_table(data):
     lines += [f'{names[number]:38}{train[number]:10,}{val[number]:12,}' for number in shown]
     if len(shown) < len(names):
         lines.append(f'... these are the smallest; the largest class has {train.max():,} training images')
-    largest, accuracy = accuracy_of_guessing(train, val)
+    largest, accuracy = majority_accuracy(train, val)
     return lines + [f'{f"{len(names):,} classes":38}{train.sum():10,}{val.sum():12,}',
                     f'always guessing {names[largest]} gives val_accuracy {accuracy:.4f}']
 
@@ -61,7 +61,7 @@ def closing_lines(best, guessing, matrix, class_names, run_dir):
     lines = [f'best epoch {best["epoch"]}: val_loss {best["val_loss"]:.4f}, val_accuracy {best["val_accuracy"]:.4f}; '
              f'guessing: {guessing:.4f}']
     for number in weakest_classes(matrix, 3) if matrix is not None else ():
-        other, times = taken_for(matrix, number)
+        other, times = most_confused_with(matrix, number)
         lines.append(f'weak: {printable(class_names[number], 24)}, {class_accuracies(matrix)[number]:.2f} recognised, '
                      f'{times} taken for {printable(class_names[other], 24)}')
     return lines + [f'to look at: {run_dir}/report.html, or tensorboard --logdir {shlex.quote(run_dir)}']

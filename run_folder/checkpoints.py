@@ -6,8 +6,8 @@ import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from alexnet import reason, tf
-from console import new_file
+from runtime.files import new_file
+from runtime.tf1 import error_line, tf
 
 
 @dataclasses.dataclass
@@ -48,8 +48,8 @@ class Checkpoints:
         frozen_names = {variable.name for variable in frozen}
         changing = [variable for variable in tf.global_variables() if variable.name not in frozen_names]
         self.best = {v.op.name: copy_of(v) for v in trained}
-        self.keep_best = tf.group([self.best[v.op.name].assign(v) for v in trained])
-        self.use_best = tf.group([v.assign(self.best[v.op.name]) for v in trained])
+        self.save_best_op = tf.group([self.best[v.op.name].assign(v) for v in trained])
+        self.load_best_op = tf.group([v.assign(self.best[v.op.name]) for v in trained])
         self.is_finite = tf.reduce_all([tf.reduce_all(tf.is_finite(v)) for v in changing if v.dtype.is_floating])
         self.savers = {'frozen': tf.train.Saver(frozen) if frozen else None,
                        'last': tf.train.Saver(changing, max_to_keep=0),
@@ -72,7 +72,7 @@ class Checkpoints:
 
     def show_best(self, session):
         """Give the trained layers their values of the best epoch."""
-        session.run(self.use_best)
+        session.run(self.load_best_op)
 
     def restore_last(self, session):
         """Give the variables that change the values of `last`."""
@@ -82,7 +82,7 @@ class Checkpoints:
         try:
             self.savers[kind].restore(session, self.path(name))
         except (ValueError, tf.errors.OpError) as error:
-            raise ValueError(f'{self.path(name)} is missing or broken: {reason(error)}') from error
+            raise ValueError(f'{self.path(name)} is missing or broken: {error_line(error)}') from error
 
     def begin(self, session, run_dir, progress):
         """Write to this run folder from now on; first, at the start of the run, the variables that no step changes.
@@ -94,21 +94,21 @@ class Checkpoints:
         self.progress = progress or Progress()
         os.makedirs(self.folder, exist_ok=True)
         if progress:
-            self.point()
+            self.publish()
             return
-        self.keep_only()
+        self.delete_all_but()
         if self.savers['frozen']:
             self.write(session, 'frozen', 'frozen')
 
-    def save_epoch(self, session, is_best, is_final):
+    def after_epoch(self, session, is_best, is_final):
         """Keep the values after an epoch; writes them at the last epoch, or when SECONDS_BETWEEN have passed."""
         if is_best:
-            session.run(self.keep_best)
+            session.run(self.save_best_op)
             self.best_epoch = self.progress.epochs
         if is_final or time.monotonic() - self.written_at > self.SECONDS_BETWEEN:
             self.save(session)
 
-    def save_step(self, session):
+    def after_step(self, session):
         """Write the values after a step, when SECONDS_BETWEEN_STEPS have passed."""
         if time.monotonic() - self.written_at > self.SECONDS_BETWEEN_STEPS:
             self.save(session)
@@ -127,13 +127,13 @@ class Checkpoints:
                 saved.result()
         with new_file(self.path(f'{progress.name}.json'), replace=True) as file:
             json.dump(dataclasses.asdict(progress), file)
-        self.point()
+        self.publish()
         self.written, self.written_at = progress.name, time.monotonic()
 
     def save_best(self, session):
         """Write the values of the best epoch alone; what `last` needs to go on stays as it is."""
         self.write_best(session)
-        self.name_best()
+        self.point_best_at()
 
     def write_best(self, session):
         """Write the values of the best epoch, unless they are written."""
@@ -150,22 +150,22 @@ class Checkpoints:
             self.remove(lambda file: file.startswith((f'{name}.', f'{name}_')))
             raise
 
-    def point(self):
+    def publish(self):
         """Have the text files name the checkpoints of now and of the best epoch, then delete all others."""
-        self.name_best()
-        self.name(self.progress.name)
-        self.keep_only('frozen', self.progress.name, *[f'best-{self.best_epoch}'] * bool(self.best_epoch))
+        self.point_best_at()
+        self.point_at(self.progress.name)
+        self.delete_all_but('frozen', self.progress.name, *[f'best-{self.best_epoch}'] * bool(self.best_epoch))
 
-    def name_best(self):
+    def point_best_at(self):
         if self.best_epoch:
-            self.name(f'best-{self.best_epoch}')
+            self.point_at(f'best-{self.best_epoch}')
 
-    def name(self, name):
+    def point_at(self, name):
         """Have the text file `best` or `last` name a checkpoint."""
         with new_file(self.path(name.split('-')[0]), replace=True) as file:
             file.write(f'{name}\n')
 
-    def keep_only(self, *names):
+    def delete_all_but(self, *names):
         """Delete all but these checkpoints and the files that name them: older ones, and what was half-written."""
         texts = [name.split('-')[0] for name in names if name != 'frozen']
         self.remove(lambda file: file not in texts and file.split('.')[0] not in names)
@@ -179,7 +179,7 @@ class Checkpoints:
         return os.path.join(self.folder, name)
 
 
-class ChiefsCheckpoints:
+class NoCheckpoints:
     """The checkpoints of a run on a worker that is not the chief: it has the Progress, the chief the rest."""
 
     def begin(self, session, run_dir, progress):
@@ -188,7 +188,7 @@ class ChiefsCheckpoints:
     def leave(self, *arguments):
         """Do nothing."""
 
-    restore = restore_last = show_best = save_epoch = save_step = save = save_best = leave
+    restore = restore_last = show_best = after_epoch = after_step = save = save_best = leave
 
 
 def copy_of(variable):

@@ -11,11 +11,14 @@ import cv2
 import numpy as np
 from filelock import FileLock, Timeout
 
-from alexnet import tf
-from console import new_file
-from finished_run import FORMAT, read_settings
+from alexnet import IMAGE_SIZE
+from runtime.files import new_file
+from runtime.tf1 import tf
 
 LOCK = '.lock'
+FORMAT = 1  # of the run folder; a change that this file would misunderstand takes the next number
+SMALL_FILE = 1 << 20  # bytes; the files that describe a run have a few thousand
+LARGEST_SCALE = 1024  # pixels
 
 
 class RunFolder:
@@ -24,16 +27,16 @@ class RunFolder:
     settings: the dict of a run that goes on; None for a new one. must_exist: it has to go on. Use it as a context
     manager: until the block ends, or the process, no other one gets in. Raises ValueError where another is at work,
     where the folder can't be made, or where it holds anything that is not a run's: nothing else is ever overwritten.
-    is_own: False if another process writes it; then nothing is read or written here.
+    is_chief: False if another process writes it; then nothing is read or written here.
     """
 
-    def __init__(self, path, must_exist=False, is_own=True):
-        if is_own and must_exist and not is_run(path):
+    def __init__(self, path, must_exist=False, is_chief=True):
+        if is_chief and must_exist and not is_run(path):
             raise ValueError(f'{path} is not the folder of a run: there is nothing to go on with')
-        self.path, self.is_own, self.settings, self.lock = path, is_own, None, None
+        self.path, self.is_chief, self.settings, self.lock = path, is_chief, None, None
 
     def __enter__(self):
-        if not self.is_own:
+        if not self.is_chief:
             return self
         if self.path and is_run(self.path):
             self.acquire()
@@ -106,3 +109,37 @@ def make_new():
         with contextlib.suppress(FileExistsError):
             os.makedirs(path)
             return path
+
+
+def check_small_file(path):
+    """Raise ValueError unless a regular file of at most SMALL_FILE bytes is there, OSError if nothing is."""
+    if os.stat(path).st_size > SMALL_FILE or not os.path.isfile(path):
+        raise ValueError(f'{os.path.basename(path)} is no file of at most {SMALL_FILE} bytes')
+
+
+def read_settings(path):
+    """Return the dict of a run's settings.json, with those values checked that are used again."""
+    check_small_file(path)
+    try:
+        with open(path, encoding='utf-8') as file:
+            settings = json.load(file)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f'settings.json is not JSON: {error}') from error
+    if not isinstance(settings, dict) or type(settings.get('format')) is not int or settings['format'] != FORMAT:
+        found = settings.get('format') if isinstance(settings, dict) else None
+        raise ValueError(f'settings.json has format {found!r:.99}, and this version reads {FORMAT} only: use the '
+                         'version that made the run, or train again')
+    settings.setdefault('scale_size', [IMAGE_SIZE, IMAGE_SIZE])
+    legal = {
+        'num_classes': lambda value: type(value) is int,
+        'scale_size': lambda value: is_list_of(value, 2, int) and all(IMAGE_SIZE <= n <= LARGEST_SCALE for n in value),
+        'image_mean': lambda value: is_list_of(value, 3, float) and all(0 <= mean <= 255 for mean in value),
+        'precision': lambda value: value in ('float32', 'bfloat16')}
+    for name, is_legal in legal.items():
+        if not is_legal(settings.get(name)):
+            raise ValueError(f'settings.json has {name} {settings.get(name)!r:.99}')
+    return settings
+
+
+def is_list_of(value, length, kind):
+    return isinstance(value, list) and len(value) == length and all(type(item) is kind for item in value)

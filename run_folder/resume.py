@@ -4,19 +4,18 @@ import dataclasses
 import os
 from typing import NamedTuple
 
-from checkpoints import Progress, read_progress
-from console import flag_words, parse_settings, spelled
-from finished_run import read_settings
-from lists import read_class_names
-from reports import read_rows
-from runs import is_run
+from inputs.lists import read_class_names
+from run_folder.checkpoints import Progress, read_progress
+from run_folder.folder import is_run, read_settings
+from run_folder.metrics import read_rows
+from runtime.flags import flag_text, flag_words, parse_settings
 
 # What a run that goes on keeps; with others, it would be another run.
-FIXED = ('num_classes', 'weights_path', 'train_layers', 'skip_layers', 'optimizer', 'batch_size', 'seed', 'random_crop',
+UNCHANGEABLE_SETTINGS = ('num_classes', 'weights_path', 'train_layers', 'skip_layers', 'optimizer', 'batch_size', 'seed', 'random_crop',
          'precision', 'train_images', 'val_images')
 
 
-class Earlier(NamedTuple):
+class ResumeState(NamedTuple):
     """What a run gave so far: its Progress, None at the start, and the rows of metrics.csv up to it."""
 
     progress: Progress | None
@@ -49,13 +48,13 @@ def read_earlier(folder, effective, class_names):
     effective: the settings, as settings.json has them. Raises ValueError if these, or the class names, make it another.
     """
     if not folder.settings:
-        return Earlier(None, [])
+        return ResumeState(None, [])
     check_unchanged(folder, effective)
     labels_file = os.path.join(folder.path, 'labels.txt')
     if os.path.exists(labels_file) and read_class_names(labels_file) != class_names:
         raise ValueError(f'the run in {folder.path} can not go on: the classes are not those of its labels.txt')
     progress = read_progress(folder.path)
-    return Earlier(progress, read_rows(folder.path, progress.epochs) if progress else [])
+    return ResumeState(progress, read_rows(folder.path, progress.epochs) if progress else [])
 
 
 def read_shared_earlier(distribution, *arguments):
@@ -63,15 +62,15 @@ def read_shared_earlier(distribution, *arguments):
     def read():
         progress, rows = read_earlier(*arguments)
         return progress and dataclasses.asdict(progress), rows
-    progress, rows = distribution.from_chief(read)
-    return Earlier(progress and Progress(**progress), rows)
+    progress, rows = distribution.broadcast_from_chief(read)
+    return ResumeState(progress and Progress(**progress), rows)
 
 
 def check_unchanged(folder, effective):
-    """Raise ValueError with every setting of FIXED that differs from those of the run in a RunFolder."""
+    """Raise ValueError with every setting of UNCHANGEABLE_SETTINGS that differs from those of the run in a RunFolder."""
     def as_text(value):
-        return spelled(sorted(value) if isinstance(value, (tuple, list)) else value)
-    changed = [f'{name} was {as_text(folder.settings.get(name))}, not {as_text(effective[name])}' for name in FIXED
+        return flag_text(sorted(value) if isinstance(value, (tuple, list)) else value)
+    changed = [f'{name} was {as_text(folder.settings.get(name))}, not {as_text(effective[name])}' for name in UNCHANGEABLE_SETTINGS
                if as_text(effective[name]) != as_text(folder.settings.get(name))]
     if changed:
         raise ValueError(f'the run in {folder.path} can not go on: {"; ".join(changed)}. '

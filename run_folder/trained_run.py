@@ -1,22 +1,19 @@
 """Reads a run folder again: settings, classes, and the network as one of its checkpoints has it."""
 
-import json
 import os
 import re
 from typing import NamedTuple
 
 import numpy as np
 
-from alexnet import IMAGE_SIZE, LAYERS, AlexNet, reason, tf
-from console import printable
-from lists import read_class_names
-
-FORMAT = 1  # of the run folder; a change that this file would misunderstand takes the next number
-SMALL_FILE = 1 << 20  # bytes; the files that describe a run have a few thousand
-LARGEST_SCALE = 1024  # pixels
+from alexnet import LAYERS, AlexNet
+from inputs.lists import read_class_names
+from run_folder.folder import check_small_file, read_settings
+from runtime.files import printable
+from runtime.tf1 import error_line, tf
 
 
-class Run(NamedTuple):
+class TrainedRun(NamedTuple):
     """What a run folder says about a finished run: all that using its network takes."""
 
     class_names: list
@@ -27,7 +24,7 @@ class Run(NamedTuple):
 
 
 def read_run(path, checkpoint=None):
-    """Return the Run of a run folder, or of one of its checkpoints, <run folder>/checkpoints/best-7.
+    """Return the TrainedRun of a run folder, or of one of its checkpoints, <run folder>/checkpoints/best-7.
 
     checkpoint: 'best', which None means too, 'last', or the number of an epoch that has a checkpoint. The folder may be
     a stranger's: its files are only data, and none makes another file than its own be read. Raises ValueError, in one
@@ -51,7 +48,7 @@ def read_run(path, checkpoint=None):
         if isinstance(error, OSError):
             text = f'{os.path.basename(error.filename or "")}: {error.strerror}'
         raise ValueError(f'{printable(path)} can not be used: {text}') from error
-    return Run(class_names, tuple(run['scale_size']), np.array(run['image_mean'], np.float32), run['precision'],
+    return TrainedRun(class_names, tuple(run['scale_size']), np.array(run['image_mean'], np.float32), run['precision'],
                tuple(os.path.join(folder, 'checkpoints', name) for name in names))
 
 
@@ -61,40 +58,6 @@ def split_run_path(path):
     if os.path.basename(parent) == 'checkpoints' and not os.path.isdir(path):
         return os.path.dirname(parent), re.sub(r'\.(index|data-[-\w]+)$', '', name)
     return path, None
-
-
-def check_small_file(path):
-    """Raise ValueError unless a regular file of at most SMALL_FILE bytes is there, OSError if nothing is."""
-    if os.stat(path).st_size > SMALL_FILE or not os.path.isfile(path):
-        raise ValueError(f'{os.path.basename(path)} is no file of at most {SMALL_FILE} bytes')
-
-
-def read_settings(path):
-    """Return the dict of a run's settings.json, with those values checked that are used again."""
-    check_small_file(path)
-    try:
-        with open(path, encoding='utf-8') as file:
-            settings = json.load(file)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f'settings.json is not JSON: {error}') from error
-    if not isinstance(settings, dict) or type(settings.get('format')) is not int or settings['format'] != FORMAT:
-        found = settings.get('format') if isinstance(settings, dict) else None
-        raise ValueError(f'settings.json has format {found!r:.99}, and this version reads {FORMAT} only: use the '
-                         'version that made the run, or train again')
-    settings.setdefault('scale_size', [IMAGE_SIZE, IMAGE_SIZE])
-    legal = {
-        'num_classes': lambda value: type(value) is int,
-        'scale_size': lambda value: is_list_of(value, 2, int) and all(IMAGE_SIZE <= n <= LARGEST_SCALE for n in value),
-        'image_mean': lambda value: is_list_of(value, 3, float) and all(0 <= mean <= 255 for mean in value),
-        'precision': lambda value: value in ('float32', 'bfloat16')}
-    for name, is_legal in legal.items():
-        if not is_legal(settings.get(name)):
-            raise ValueError(f'settings.json has {name} {settings.get(name)!r:.99}')
-    return settings
-
-
-def is_list_of(value, length, kind):
-    return isinstance(value, list) and len(value) == length and all(type(item) is kind for item in value)
 
 
 def find_checkpoint(folder, wanted):
@@ -142,7 +105,7 @@ def rebuild_network(run, images):
             try:
                 saver.restore(session, path)
             except tf.errors.OpError as error:
-                raise ValueError(f'{path} is broken: {reason(error)}') from error
+                raise ValueError(f'{path} is broken: {error_line(error)}') from error
     return model, restore
 
 
@@ -154,7 +117,7 @@ def find_variables(path, variables):
         shapes, types = reader.get_variable_to_shape_map(), reader.get_variable_to_dtype_map()
         size = os.stat(f'{path}.data-00000-of-00001').st_size
     except (OSError, ValueError, tf.errors.OpError) as error:
-        raise ValueError(f'{path} is not a checkpoint: {getattr(error, "strerror", None) or reason(error)}') from error
+        raise ValueError(f'{path} is not a checkpoint: {getattr(error, "strerror", None) or error_line(error)}') from error
     found = {name: variable for name, variable in variables.items() if name in shapes}
     for name, variable in found.items():
         if shapes[name] != variable.shape.as_list() or types[name] != tf.float32:

@@ -2,8 +2,9 @@
 
 import numpy as np
 
-from alexnet import AlexNet, open_session, set_values, tf
-from images import IMAGENET_MEAN
+from alexnet import AlexNet
+from inputs.images import IMAGENET_MEAN
+from runtime.tf1 import assign_values, open_session, tf
 
 EPSILON = 1e-3  # added to variances
 
@@ -79,7 +80,7 @@ def scaled_to_norm(layers, pictures, norm):
     with tf.Graph().as_default(), open_session() as session:
         network = AlexNet(tf.constant(pictures - IMAGENET_MEAN), 1.0, 2, ())
         for layer, values in layers.items():
-            set_values(session, network.variables[layer], values)
+            assign_values(session, network.variables[layer], values)
         pool5 = session.run(network.outputs['pool5'])
     factor = np.float32(norm / np.linalg.norm(pool5.reshape(len(pool5), -1), axis=1).mean())
     return {**layers, 'conv5': [array * factor for array in layers['conv5']]}

@@ -1,6 +1,6 @@
-"""Pretrains conv1 to conv5 on drawn pictures alone, and writes them as a weight file: sample/starter_weights.npy.
+"""Pretrains conv1 to conv5 on drawn pictures alone, and writes them as a weight file: starter_weights/starter_weights.npy.
 
-    python sample/pretrain.py
+    python -m starter_weights.pretrain
 
 Every picture is drawn for its step and seen once, so that the accuracies of the log are those on unseen pictures. The
 network normalises by batch (Ioffe and Szegedy, 2015) while it learns; in the file this is part of the weights.
@@ -9,7 +9,6 @@ network normalises by batch (Ioffe and Szegedy, 2015) while it learns; in the fi
 import csv
 import dataclasses
 import os
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Literal
@@ -17,38 +16,39 @@ from typing import Literal
 import numpy as np
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-sys.path.insert(0, ROOT)
 
-from alexnet import IMAGE_SIZE, open_session, set_values, tf  # noqa: E402
-from console import new_file, parse_settings, run_command, setting  # noqa: E402
-from datagenerator import map_ahead  # noqa: E402
-from images import IMAGENET_MEAN  # noqa: E402
-from npyfile import write_npy  # noqa: E402
-from pretraining_network import (  # noqa: E402
-    EPSILON, PretrainingNetwork, folded_layers, scaled_to_norm, wave_filters)
-from procedural import NUM_NUMBERS, draw, make_bank  # noqa: E402
+from alexnet import IMAGE_SIZE
+from inputs.images import IMAGENET_MEAN
+from inputs.prefetch import prefetch_map
+from runtime.command import run_command
+from runtime.files import new_file
+from runtime.flags import CheckedSettings, flag, parse_settings
+from runtime.tf1 import assign_values, open_session, tf
+from starter_weights.network import EPSILON, PretrainingNetwork, folded_layers, scaled_to_norm, wave_filters
+from starter_weights.procedural import NUM_NUMBERS, draw, make_bank
+from weight_files.npy import write_npy
 
 WARM_UP = 100         # steps
-STEPS_A_ROW = 50      # of the log
+STEPS_PER_ROW = 50      # of the log
 STEPS_BETWEEN = 1000  # that the files are written
 POOL5_NORM = 1000.0  # of Caffe's weights on photos, which the first values and learning rate of fc6 fit
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
+class Settings(CheckedSettings):
     """Pretrain the convolutions on drawn pictures."""
 
-    steps: int = setting(9000, 'training steps, 1 or more')
-    batch_size: int = setting(128, 'pictures a step, 2 or more')
-    size: int = setting(131, 'height and width of the pictures in pixels, 90 or more; layers fit every size')
-    learning_rate: float = setting(0.04, 'the largest, above 0; falls to 0 as half a cosine wave')
-    pretext: Literal['drawing', 'pairs'] = setting(
+    steps: int = flag(9000, 'training steps, 1 or more')
+    batch_size: int = flag(128, 'pictures a step, 2 or more')
+    size: int = flag(131, 'height and width of the pictures in pixels, 90 or more; layers fit every size')
+    learning_rate: float = flag(0.04, 'the largest, above 0; falls to 0 as half a cosine wave')
+    pretext: Literal['drawing', 'pairs'] = flag(
         'drawing', "drawing: tell what was drawn; pairs: of two views of each picture, find the other one among all")
-    num_textures: int = setting(256, 'textures that the pictures are made of, 1 or more')
-    seed: int = setting(0, 'number that all pictures and first values follow from')
-    precision: Literal['float32', 'bfloat16'] = setting('bfloat16', 'of products; float32: for CPUs without it')
-    output: str = setting(os.path.join(ROOT, 'sample', 'starter_weights.npy'), 'file to write')
-    log: str = setting(os.path.join(ROOT, 'sample', 'pretrain_log.csv'), 'file for the figures of every 50 steps')
+    num_textures: int = flag(256, 'textures that the pictures are made of, 1 or more')
+    seed: int = flag(0, 'number that all pictures and first values follow from')
+    precision: Literal['float32', 'bfloat16'] = flag('bfloat16', 'of products; float32: for CPUs without it')
+    output: str = flag(os.path.join(ROOT, 'starter_weights', 'starter_weights.npy'), 'file to write')
+    log: str = flag(os.path.join(ROOT, 'starter_weights', 'pretrain_log.csv'), 'file for the figures of every 50 steps')
 
 
 def build(settings, class_counts):
@@ -147,10 +147,10 @@ def train(settings, session, inputs, train_op, figures, bank, save):
     """Run all steps, and `save(rows)` now and then and at the end; rows of the log have the means over 50 steps."""
     rows, sums, start = [], [], time.monotonic()
     with ThreadPoolExecutor(2) as pool:
-        batches = map_ahead(lambda step: draw_batch(bank, settings, step), range(settings.steps), pool, ahead=4)
+        batches = prefetch_map(lambda step: draw_batch(bank, settings, step), range(settings.steps), pool, ahead=4)
         for step, batch in enumerate(batches, 1):
             sums.append(list(session.run((figures, train_op), dict(zip(inputs, batch)))[0].values()))
-            if step % STEPS_A_ROW == 0 or step == settings.steps:
+            if step % STEPS_PER_ROW == 0 or step == settings.steps:
                 means = dict(zip(figures, np.mean(sums, 0, np.float64).round(4).tolist()))
                 rows.append({'step': step, 'seconds': round(time.monotonic() - start), **means})
                 print(' '.join(f'{name} {value}' for name, value in rows[-1].items()), flush=True)
@@ -170,7 +170,7 @@ def pretrain(settings):
         graph.finalize()
         with open_session(settings.precision) as session:
             session.run(initialize)
-            set_values(session, network.variables['conv1'][:1], [wave_filters()])
+            assign_values(session, network.variables['conv1'][:1], [wave_filters()])
 
             def save(rows):
                 pictures = draw_batch(bank, large, settings.steps)[0]

@@ -8,8 +8,9 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-from outlines import TURN, make_shapes
-from textures import TILE, make_textures
+
+from starter_weights.outlines import TURN, make_shapes
+from starter_weights.textures import TILE, make_textures
 
 NONE = -1        # class of a plain ground or surface, and of a picture without a shape
 NUM_NUMBERS = 8  # that go with a picture

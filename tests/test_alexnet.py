@@ -3,10 +3,11 @@ import os
 import cv2
 import numpy as np
 import pytest
-from conftest import ROOT, random_conv_weights, shared
 
-from alexnet import LAYERS, AlexNet, matrix_product, reason, tf
-from weights import read_weights
+from alexnet import LAYERS, AlexNet, matrix_product
+from runtime.tf1 import error_line, tf
+from tests.helpers import ROOT, random_conv_weights, shared
+from weight_files.reader import read_weights
 
 SHAPES = {'conv1': (55, 55, 96), 'norm1': (55, 55, 96), 'pool1': (27, 27, 96), 'conv2': (27, 27, 256),
           'norm2': (27, 27, 256), 'pool2': (13, 13, 256), 'conv3': (13, 13, 384), 'conv4': (13, 13, 384),
@@ -225,8 +226,8 @@ def test_the_reason_of_an_error_is_what_happened_and_not_where(tmp_path):
                                  tensors=[tf.constant(1)])
         with pytest.raises(tf.errors.OpError) as caught:
             session.run(save)
-    assert caught.value.message.startswith('Graph execution error:') and 'Not a directory' in reason(caught.value)
-    assert reason(ValueError('one\ntwo')) == 'one'
+    assert caught.value.message.startswith('Graph execution error:') and 'Not a directory' in error_line(caught.value)
+    assert error_line(ValueError('one\ntwo')) == 'one'
 
 
 def test_the_gradients_of_a_product_are_those_by_hand():

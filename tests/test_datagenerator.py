@@ -6,9 +6,10 @@ from concurrent.futures import ThreadPoolExecutor
 import cv2
 import numpy as np
 import pytest
-from conftest import ROOT, write_list
 
-from datagenerator import ImageDataGenerator, map_ahead
+from datagenerator import ImageDataGenerator
+from inputs.prefetch import prefetch_map
+from tests.helpers import ROOT, write_list
 
 
 def numbers(images):
@@ -89,14 +90,14 @@ def test_map_ahead_keeps_order_and_stays_within_its_bound():
             started[0] += 1
         return item * item
     with ThreadPoolExecutor(4) as pool:
-        for done, value in enumerate(map_ahead(work, range(200), pool, ahead=10)):
+        for done, value in enumerate(prefetch_map(work, range(200), pool, ahead=10)):
             assert value == done * done
             most[0] = max(most[0], started[0] - done)
     assert most[0] <= 11
 
 
 def test_memory_does_not_grow_with_the_list(tmp_path, picture_folder):
-    code = ('import resource, sys\nfrom checks import find_broken\nfrom datagenerator import *\n'
+    code = ('import resource, sys\nfrom inputs.checks import find_broken\nfrom datagenerator import *\n'
             'image_list = read_list(sys.argv[1])\nfind_broken([image_list], load_image, sys.argv[2])\n'
             'data = ImageDataGenerator(image_list, True, True, seed=0)\n'
             'for _ in range(6): data.next_batch(128)\n'

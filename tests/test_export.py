@@ -8,12 +8,13 @@ import zipfile
 import cv2
 import numpy as np
 import pytest
-from conftest import ROOT, run_main
 
 import export
-from alexnet import IMAGE_SIZE, tf
-from finished_run import read_run, rebuild_network
-from images import IMAGENET_MEAN, load_image
+from alexnet import IMAGE_SIZE
+from inputs.images import IMAGENET_MEAN, load_image
+from run_folder.trained_run import read_run, rebuild_network
+from runtime.tf1 import tf
+from tests.helpers import ROOT, run_main
 
 # What a client runs: plain TensorFlow, in a folder without this project.
 CLIENT = '''
@@ -35,7 +36,7 @@ lite.invoke()
 names = {name: np.char.decode(value.astype('S'), 'utf-8') for name, value in answers.items() if name.endswith('names')}
 np.savez('answers.npz', **{**answers, **names}, lite=lite.get_tensor(probabilities['index']),
          lite_names=[image['name'], probabilities['name']],
-         foreign=[name for name in sys.modules if name in ('alexnet', 'runs', 'export', 'images')])
+         foreign=[name for name in sys.modules if name in ('alexnet', 'run_folder', 'export', 'inputs')])
 '''
 
 

@@ -9,20 +9,21 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import ROOT, png_file, write_dark_and_bright, write_list
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-import console
 import finetune
-import optimization
-from alexnet import LAYERS, tf
-from bottlenecks import StoredBatches
-from checks import find_broken
+from alexnet import LAYERS
 from datagenerator import ImageDataGenerator
 from finetune import Settings
-from images import load_image
-from lists import read_class_names, read_data, read_list
-from weights import read_weights
+from inputs.checks import find_broken
+from inputs.images import load_image
+from inputs.lists import read_class_names, read_data, read_list
+from runtime import command
+from runtime.tf1 import tf
+from tests.helpers import ROOT, png_file, write_dark_and_bright, write_list
+from training import graph
+from training.feature_cache import StoredBatches
+from weight_files.reader import read_weights
 
 FC_LAYERS = ('fc6', 'fc7', 'fc8')
 
@@ -70,9 +71,9 @@ def test_frozen_layers_keep_the_files_values_bit_for_bit_and_trained_ones_move(s
     with tf.Graph().as_default():
         tf.set_random_seed(0)
         path = settings.weights_path
-        network = finetune.build_network(finetune.Plan(settings, data, path, *finetune.choose_layers(settings, path)))
+        network = finetune.build_network(finetune.TrainingSetup(settings, data, path, *finetune.choose_layers(settings, path)))
         with finetune.open_session() as session:
-            optimization.initialize(session, network.model)
+            graph.initialize(session, network.model)
             before = session.run(network.model.variables)
             for images, labels in ImageDataGenerator(data.train).batches(5):
                 session.run(network.train_op, {network.model.x: images, network.labels: labels})
@@ -136,7 +137,7 @@ def test_predictions_agree_with_the_metrics(run, settings):
 
 def test_predictions_keep_the_order_of_the_list_over_batches(run, small_run, tmp_path, monkeypatch):
     """The same run, validated in batches of 4 and 1 in place of one batch."""
-    monkeypatch.setattr(StoredBatches, 'VALIDATION_BATCH', 1)
+    monkeypatch.setattr(StoredBatches, 'eval_batch_size', 1)
     small_run()
     whole, parts = (list(csv.DictReader(open(os.path.join(folder, 'val_predictions.csv'))))
                     for folder in (run[2], tmp_path / 'run'))
@@ -150,7 +151,7 @@ def test_validation_loss_is_that_of_the_saved_checkpoint(run, settings):
     folder = os.path.join(run[2], 'checkpoints')
     data = read_data(settings.train_file, settings.val_file)[0]
     with tf.Graph().as_default(), tf.Session() as session:
-        network = finetune.build_network(finetune.Plan(settings, data, settings.weights_path, FC_LAYERS, FC_LAYERS))
+        network = finetune.build_network(finetune.TrainingSetup(settings, data, settings.weights_path, FC_LAYERS, FC_LAYERS))
         conv = [v for layer in LAYERS if layer not in FC_LAYERS for v in network.model.variables[layer]]
         tf.train.Saver(conv).restore(session, os.path.join(folder, 'frozen'))
         tf.train.Saver([v for v in tf.global_variables() if v not in conv]).restore(
@@ -169,9 +170,9 @@ def exit_status(arguments, capsys):
     """Run the command in this process; return (exit status, standard output, standard error)."""
     statuses = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(console, 'leave', statuses.append)  # the real one would end the tests
+        patch.setattr(command, 'exit_now', statuses.append)  # the real one would end the tests
         patch.chdir(arguments[arguments.index('--run_dir') + 1].parent if '--run_dir' in arguments else '.')
-        console.run_command(finetune.main, [str(argument) for argument in arguments])
+        command.run_command(finetune.main, [str(argument) for argument in arguments])
     shown = capsys.readouterr()
     return statuses[0], shown.out, shown.err
 
@@ -289,7 +290,7 @@ def test_no_weights_means_every_layer_is_trained(settings):
     assert finetune.choose_layers(settings, None) == (LAYERS, LAYERS)
     only_new = dataclasses.replace(settings, train_layers=('fc8', 'fc7'), skip_layers=('fc8',))
     assert finetune.choose_layers(only_new, 'w.npy') == (('fc7', 'fc8'), ('fc8',))
-    plan = finetune.Plan(only_new, read_data(settings.train_file, settings.val_file)[0], 'w.npy', ('fc7', 'fc8'), ('fc8',))
+    plan = finetune.TrainingSetup(only_new, read_data(settings.train_file, settings.val_file)[0], 'w.npy', ('fc7', 'fc8'), ('fc8',))
     assert finetune.effective_settings(plan)['skip_layers'] == ('fc8',)
     twice = dataclasses.replace(settings, train_layers=('fc8', 'fc7', 'fc8'), skip_layers=('fc8', 'fc7', 'fc8'))
     assert finetune.choose_layers(twice, 'w.npy') == (('fc7', 'fc8'), ('fc7', 'fc8'))
@@ -376,10 +377,10 @@ def test_layers_that_keep_pretrained_values_take_smaller_steps(lists, settings, 
     for share in (1.0, 0.25):
         with tf.Graph().as_default(), tf.Session() as session:
             tf.set_random_seed(0)
-            changed = dataclasses.replace(settings, pretrained_lr_share=share, optimizer='sgd')
-            network = finetune.build_network(finetune.Plan(
+            changed = dataclasses.replace(settings, pretrained_lr_mult=share, optimizer='sgd')
+            network = finetune.build_network(finetune.TrainingSetup(
                 changed, data, settings.weights_path, ('conv5',) + FC_LAYERS, FC_LAYERS))
-            optimization.initialize(session, network.model)
+            graph.initialize(session, network.model)
             before = session.run(network.model.variables['conv5'][1])
             images, labels = ImageDataGenerator(data.train).next_batch(10)
             session.run(network.train_op, {network.model.x: images, network.labels: labels})

@@ -5,13 +5,13 @@ import shutil
 import cv2
 import numpy as np
 import pytest
-from conftest import shared
 
-import console
 import finetune
 import make_lists
-from lists import read_class_names, read_list
+from inputs.lists import read_class_names, read_list
 from make_lists import draw
+from runtime import command
+from tests.helpers import shared
 
 
 def picture(path, colour):
@@ -32,8 +32,8 @@ def run(capsys, *arguments):
     """Run the command in this process; return (exit status, standard output, standard error)."""
     statuses = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(console, 'leave', statuses.append)  # the real one would end the tests
-        console.run_command(make_lists.main, [str(argument) for argument in arguments])
+        patch.setattr(command, 'exit_now', statuses.append)  # the real one would end the tests
+        command.run_command(make_lists.main, [str(argument) for argument in arguments])
     shown = capsys.readouterr()
     return statuses[0], shown.out, shown.err
 

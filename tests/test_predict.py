@@ -8,13 +8,13 @@ import sys
 import cv2
 import numpy as np
 import pytest
-from conftest import ROOT, run_main, write_list
 
 import predict
-from alexnet import tf
 from predict import read_input_list, read_inputs
-from reports import METRICS
-from screen import epoch_line
+from reports.screen import epoch_line
+from run_folder.metrics import METRICS
+from runtime.tf1 import tf
+from tests.helpers import ROOT, run_main, write_list
 
 
 @pytest.fixture

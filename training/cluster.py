@@ -7,7 +7,7 @@ import socket
 import time
 from typing import NamedTuple
 
-from alexnet import tf
+from runtime.tf1 import tf
 
 EXAMPLE = '{"cluster": {"worker": ["host0:2222", "host1:2222"]}, "task": {"type": "worker", "index": 0}}'
 # What TensorFlow says of another process that has ended, was started anew, or hangs.
@@ -15,7 +15,7 @@ LOST = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledE
         tf.errors.DeadlineExceededError)
 
 
-class LostPeer(ConnectionError):
+class PeerLost(ConnectionError):
     """Another worker has ended, or does not answer: this process can't go on; started again, it can."""
 
 
@@ -68,7 +68,7 @@ def start_server(cluster, config):
 
 
 def wait_for(address, timeout):
-    """Wait until a process listens at an address; LostPeer if none does within `timeout` seconds."""
+    """Wait until a process listens at an address; PeerLost if none does within `timeout` seconds."""
     host, port = address.rsplit(':', 1)
     end = time.monotonic() + timeout
     while True:
@@ -81,8 +81,8 @@ def wait_for(address, timeout):
         time.sleep(0.2)
 
 
-class PeerSession(tf.Session):
-    """A session of which a run ends with LostPeer if another process does, or is silent for `timeout` seconds.
+class TimeoutSession(tf.Session):
+    """A session of which a run ends with PeerLost if another process does, or is silent for `timeout` seconds.
 
     TensorFlow's own timeout does not end a run that waits for the chief's first answer, nor a session closed meanwhile.
     """
@@ -104,5 +104,5 @@ class PeerSession(tf.Session):
 
 
 def lost_peer(what):
-    return LostPeer(f'another worker {what}. Started again with the same --run_dir, the run goes on from its last '
+    return PeerLost(f'another worker {what}. Started again with the same --run_dir, the run goes on from its last '
                     'checkpoint')

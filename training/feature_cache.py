@@ -10,16 +10,18 @@ import numpy as np
 
 import alexnet
 import datagenerator
-from alexnet import IMAGE_SIZE, LAYERS, tf
-from checks import KEY_BYTES, find_broken, image_key
-from console import progress_bar
-from datagenerator import ImageDataGenerator, load_ahead, map_ahead
-from feature_store import FeatureStore, NoRoom
-from images import decoder_key, describe, load_image
-from lists import BrokenImages
+from alexnet import IMAGE_SIZE, LAYERS
+from datagenerator import ImageDataGenerator
+from inputs.checks import KEY_BYTES, find_broken, image_key
+from inputs.images import decoder_fingerprint, describe, load_image
+from inputs.lists import BrokenImages
+from inputs.prefetch import prefetch_images, prefetch_map
+from runtime.command import progress_bar
+from runtime.tf1 import tf
+from training.feature_store import FeatureStore, NotEnoughSpace
 
-FED_AT = {'fc6': 'pool5', 'fc7': 'fc6', 'fc8': 'fc7'}  # first trained layer: the output that it sees
-IMAGES_A_RUN = 128     # images that go through the frozen layers at once
+FEATURE_LAYER = {'fc6': 'pool5', 'fc7': 'fc6', 'fc8': 'fc7'}  # first trained layer: the output that it sees
+IMAGES_PER_RUN = 128     # images that go through the frozen layers at once
 
 
 def prepare_batches(plan, session, model, distribution):
@@ -31,16 +33,16 @@ def prepare_batches(plan, session, model, distribution):
     worker.
     """
     generators, broken = make_generators(plan.settings, plan.data, distribution.share), {}
-    with distribution.patience():
+    with distribution.barrier():
         try:
             sources = make_sources(plan.settings, session, model, generators, plan.trained)
         except BrokenImages as error:
             broken = error.broken
-    broken = distribution.all_broken(plan.data[:2], broken)
+    broken = distribution.gather_broken(plan.data[:2], broken)
     if broken:
         raise BrokenImages(plan.data[:2], broken)
     _, val = sources[1]  # a worker that has no room to store can't take as many at once
-    val.VALIDATION_BATCH = min(distribution.gather(val.VALIDATION_BATCH))
+    val.eval_batch_size = min(distribution.all_gather_object(val.eval_batch_size))
     return generators, sources
 
 
@@ -84,7 +86,7 @@ def store(settings, session, model, output, generators):
         return [], 'cache_features is off'
     if not output:
         return [], 'a convolution is trained, and only the input of fc6, fc7 or fc8 is stored'
-    key = network_key(session, model, output, settings.precision, scale_size(settings))
+    key = network_fingerprint(session, model, output, settings.precision, scale_size(settings))
     folder = os.path.join(settings.cache_dir, key)
     with contextlib.suppress(OSError):
         os.makedirs(folder, exist_ok=True)
@@ -93,14 +95,14 @@ def store(settings, session, model, output, generators):
                          'set cache_features to off')
     fixed = [generator for generator in generators if not generator.random_crop]
     try:
-        stored = store_batches(session, model, output, fixed, folder, disk_share(settings), settings.num_threads,
+        stored = store_batches(session, model, output, fixed, folder, disk_fraction(settings), settings.num_threads,
                                progress_bar(f'computing {output}'))
-    except NoRoom as error:
+    except NotEnoughSpace as error:
         return [], str(error)
     return stored, 'random_crop cuts other pixels in each epoch' if len(fixed) < len(generators) else None
 
 
-def disk_share(settings):
+def disk_fraction(settings):
     """Return the share of the free disk space that features may take."""
     return 1 if settings.cache_features == 'on' else 0.5
 
@@ -112,16 +114,16 @@ def scale_size(settings):
 
 def feature_output(trained):
     """Return the name of the output whose values can be stored if the layers `trained` are trained, or None."""
-    return FED_AT.get(next(layer for layer in LAYERS if layer in trained))
+    return FEATURE_LAYER.get(next(layer for layer in LAYERS if layer in trained))
 
 
-def network_key(session, model, output, precision, scale_size):
+def network_fingerprint(session, model, output, precision, scale_size):
     """Return text that differs whenever `output` could: for other weights, preprocessing, precision or libraries."""
     digest = hashlib.blake2b(digest_size=KEY_BYTES)
     for module in (alexnet, datagenerator):  # an edit of the network, or of what is cut out, is another network
         with open(module.__file__, 'rb') as code:
             digest.update(code.read())
-    digest.update(f'{precision} {scale_size} {tf.__version__} {decoder_key()}'.encode())
+    digest.update(f'{precision} {scale_size} {tf.__version__} {decoder_fingerprint()}'.encode())
     computed = LAYERS[:5] if output == 'pool5' else LAYERS[:LAYERS.index(output) + 1]
     for values in session.run([model.variables[layer] for layer in computed]):
         for value in values:
@@ -136,7 +138,7 @@ class StoredBatches:
     it is and mirrored.
     """
 
-    VALIDATION_BATCH = 1024  # features are a seventeenth of an image, or less
+    eval_batch_size = 1024  # features are a seventeenth of an image, or less
 
     def __init__(self, generator, array, rows):
         self.generator, self.array, self.rows = generator, array, rows
@@ -146,7 +148,7 @@ class StoredBatches:
         """Yield what is left of this pass: features, float32 [n, ...], and one-hot labels; reads one batch ahead."""
         starts = range(self.generator.pointer, self.data_size, batch_size)
         with ThreadPoolExecutor(1) as pool:
-            yield from map_ahead(self.read, (self.generator.next_indices(batch_size) for _ in starts), pool, ahead=1)
+            yield from prefetch_map(self.read, (self.generator.take_indices(batch_size) for _ in starts), pool, ahead=1)
 
     def read(self, indices):
         """Return the features and labels at positions in the list."""
@@ -158,7 +160,7 @@ def store_batches(session, model, output, generators, folder, share, num_threads
     """Return the StoredBatches of ImageDataGenerators, after storing what is missing; raises as store_features."""
     start = time.monotonic()
     parts = [(generator.image_list.share(*generator.share), generator.horizontal_flip) for generator in generators]
-    array, rows, computed = store_features(session, model, output, parts, generators[0].load_plain, folder, share,
+    array, rows, computed = store_features(session, model, output, parts, generators[0].load_unflipped, folder, share,
                                            num_threads, progress)
     print(f'{output} of {sum(part.size for part in rows):,} images, {computed:,} of them computed now '
           f'({computed / (time.monotonic() - start):.0f} images/s), is stored in {folder}, '
@@ -172,7 +174,7 @@ def store_features(session, model, output, parts, load_image, folder, share, num
     parts: pairs (ImageList, whether mirrored images are wanted too). load_image: function path -> what the network
     sees. share: of the free disk space that may be used. progress: wraps an iterable and shows how far it is. Returns
     (array, [rows of each part]) as StoredBatches takes them, and the number of features computed. Raises BrokenImages
-    naming every missing or unreadable image, after storing the others; NoRoom, a ValueError, before it computes;
+    naming every missing or unreadable image, after storing the others; NotEnoughSpace, a ValueError, before it computes;
     OSError if the disk is full all the same.
     """
     shape = model.outputs[output].shape.as_list()[1:]
@@ -220,7 +222,7 @@ def compute_features(session, model, output, missing, load_image, store, num_thr
         store.append(keys.copy(), features.reshape(len(keys), -1))
         keys.clear()
         pixels.clear()
-    images = load_ahead(missing, num_threads, 2 * IMAGES_A_RUN, load_image)
+    images = prefetch_images(missing, num_threads, 2 * IMAGES_PER_RUN, load_image)
     for path, image in progress(zip(missing, images), len(missing)):
         if isinstance(image, ValueError):
             broken[path] = str(image)
@@ -228,7 +230,7 @@ def compute_features(session, model, output, missing, load_image, store, num_thr
         for key, mirrored in missing[path].items():
             keys.append(key)
             pixels.append(image[:, ::-1] if mirrored else image)
-        if len(pixels) >= IMAGES_A_RUN:
+        if len(pixels) >= IMAGES_PER_RUN:
             run()
     if pixels:
         run()

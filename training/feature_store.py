@@ -8,13 +8,13 @@ import sys
 import numpy as np
 from filelock import FileLock, Timeout
 
-from checks import KEY_BYTES
+from inputs.checks import KEY_BYTES
 
-ROWS_A_COMMIT = 256   # rows after which what is stored so far is made to last
+ROWS_PER_COMMIT = 256   # rows after which what is stored so far is made to last
 SPARE_BYTES = 1 << 30  # left free on the disk
 
 
-class NoRoom(ValueError):
+class NotEnoughSpace(ValueError):
     """The disk has no room for the features."""
 
 
@@ -78,7 +78,7 @@ class FeatureStore:
         """Store the rows of some images: as many keys, and float32 [n, width]."""
         self.features.write(features)
         self.pending += keys
-        if len(self.pending) >= ROWS_A_COMMIT:
+        if len(self.pending) >= ROWS_PER_COMMIT:
             self.commit()
 
     def commit(self):
@@ -92,11 +92,11 @@ class FeatureStore:
         self.pending = []
 
     def check_room(self, count, share):
-        """Raise NoRoom if `count` more rows do not fit into this share of the free disk space."""
+        """Raise NotEnoughSpace if `count` more rows do not fit into this share of the free disk space."""
         if not count:
             return
-        if lack := lack_of_room(self.folder, count, self.width, share):
-            raise NoRoom(lack)
+        if lack := space_shortage(self.folder, count, self.width, share):
+            raise NotEnoughSpace(lack)
 
     def read(self):
         """Return all rows, float32 [n, width], mapped from the disk, not read."""
@@ -105,7 +105,7 @@ class FeatureStore:
         return np.memmap(os.path.join(self.folder, 'features'), np.float32, 'r', shape=(self.count, self.width))
 
 
-def lack_of_room(folder, count, width, share):
+def space_shortage(folder, count, width, share):
     """Return why `count` rows of `width` values don't fit into this share of the free disk space, or None.
 
     folder: where they are to be; it need not be there yet.

@@ -5,21 +5,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from alexnet import IMAGE_SIZE, LAYERS, AlexNet, open_session, tf
-from distribution import for_each_replica
-from lists import Data
-from summaries import step_summaries, thin
-
-
-@dataclasses.dataclass(frozen=True)
-class Plan:
-    """What is to be learnt: by these settings, from this Data, which layers, and from which values on."""
-
-    settings: object
-    data: Data
-    weights_path: str | None  # None for no file
-    trained: tuple            # names of the layers that a step changes
-    skipped: tuple            # of these, those that begin at random values
+from alexnet import IMAGE_SIZE, LAYERS, AlexNet
+from runtime.tf1 import open_session, tf
+from training.histograms import step_summaries
+from training.optimizer import balanced_weights, learning_rate_at, minimize, training_loss
+from training.strategy import for_each_replica
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +28,7 @@ class Replica:
     summaries: tf.Tensor      # serialized, of the state of the trained layers
 
 
-class Network(NamedTuple):
+class TrainingGraph(NamedTuple):
     """The tensors and operations that the loop feeds and fetches."""
 
     replicas: tuple           # a Replica a device of this machine
@@ -76,7 +66,7 @@ class Network(NamedTuple):
 
 
 def build_network(plan):
-    """Add the network, its loss and its training step to the graph; return the Network.
+    """Add the network, its loss and its training step to the graph; return the TrainingGraph.
 
     A step changes the variables of the layers plan.trained alone; those that are not in plan.skipped go on from their
     pretrained values and take smaller steps. In the scope of a tf.distribute strategy, there is a replica on each of
@@ -87,7 +77,7 @@ def build_network(plan):
     sums = for_each_replica(lambda replica: tf.stack([replica.loss_sum, replica.correct]), parts)
     loss_sum, correct = tf.unstack(local(strategy.reduce(tf.distribute.ReduceOp.SUM, sums, axis=None))[0])
     replicas = local(parts)
-    return Network(replicas, replicas[0].learning_rate, loss_sum, correct,
+    return TrainingGraph(replicas, replicas[0].learning_rate, loss_sum, correct,
                    [replica.predictions for replica in replicas],
                    tf.group(*[replica.train_op for replica in replicas]), replicas[0].summaries)
 
@@ -102,7 +92,7 @@ def initialize(session, model):
         model.load_initial_weights(session)
 
 
-def first_values(plan):
+def initial_values(plan):
     """Return {name of variable: first value} on one device.
 
     What is random follows from an operation's place among the random ones of the graph: where several devices have each
@@ -151,76 +141,3 @@ def dropout_seed(seed, step):
     return tf.random.experimental.stateless_fold_in(pair, replica)
 
 
-def balanced_weights(labels, num_classes):
-    """Return what an image of each class counts in the loss so that every class counts the same.
-
-    labels: int [n]. Returns float32 [num_classes], n / (classes with images * images of the class): 1 on average over
-    the images, so that the learning rate means the same; a class without an image gets 0.
-    """
-    counts = np.bincount(labels, minlength=num_classes)
-    return np.float32(np.where(counts > 0, len(labels) / (np.count_nonzero(counts) * np.maximum(counts, 1)), 0))
-
-
-def training_loss(labels, logits, label_smoothing, class_weights, batch_count):
-    """Return what training makes smaller: the mean cross-entropy of the batch, each image times its class's weight.
-
-    batch_count: scalar, images of the batch, of which these are all or a part; the losses of its parts add up to its
-    own. labels: one-hot float32 [n, num_classes]; with label_smoothing s, 1 becomes 1 - s + s / num_classes, and 0
-    becomes s / num_classes (Szegedy et al., 2016). class_weights: float32 [num_classes].
-    """
-    smoothed = labels * (1 - label_smoothing) + label_smoothing / int(labels.shape[1])
-    losses = tf.nn.softmax_cross_entropy_with_logits_v2(smoothed, logits)
-    return tf.reduce_sum(losses * tf.reduce_sum(labels * class_weights, 1)) / batch_count
-
-
-def learning_rate_at(step, num_steps, learning_rate, lr_schedule):
-    """Return the learning rate of a step, a scalar tensor; step: an integer tensor, 0 at the first of `num_steps`.
-
-    constant: always `learning_rate`. step: a tenth of it after each third of the run, Caffe's policy "step" with gamma
-    0.1. cosine: half a cosine wave from `learning_rate` to almost 0 (Loshchilov and Hutter, 2017).
-    """
-    if lr_schedule == 'step':
-        return tf.train.exponential_decay(learning_rate, step, -(-num_steps // 3), 0.1, staircase=True)
-    if lr_schedule == 'cosine':
-        return tf.train.cosine_decay(learning_rate, step, num_steps)
-    return tf.constant(learning_rate, tf.float32)
-
-
-def minimize(loss, learning_rate, settings, fresh, pretrained):
-    """Return (operation of one training step, which changes the variables of two lists, {variable name: gradient}).
-
-    The gradients are those of the loss, thinned for histograms; it costs nothing unless they are fetched.
-    learning_rate: scalar tensor. Of `settings`: optimizer, momentum, weight_decay, and pretrained_lr_share, the share
-    of the learning rate that `pretrained` take. As in Caffe's solvers, the learning rate goes into the velocity,
-    v = momentum * v + learning_rate * (gradient + weight_decay * w), w -= v, so that what was gathered before a change
-    of the rate keeps its size: TensorFlow's optimizer applies its rate to the whole velocity, hence is given the loss
-    times the rate, and 1. Adam is as in Caffe, with `momentum` for beta1. Biases do not decay. In a replica, the
-    optimizer adds the gradients of all replicas, so the loss is a part of the whole, and so is each one's decay.
-    """
-    adam, replicas = settings.optimizer == 'adam', tf.distribute.get_strategy().num_replicas_in_sync
-    scale = 1.0 if adam else learning_rate
-    gradients = tf.gradients(scale * loss, fresh + pretrained)
-    shown = {variable.op.name: thin(gradient) / scale * replicas
-             for variable, gradient in zip(fresh + pretrained, gradients)}
-    if settings.weight_decay:
-        decay = settings.weight_decay / replicas
-        gradients = [gradient + scale * decay * variable if variable.shape.rank > 1 else gradient
-                     for gradient, variable in zip(gradients, fresh + pretrained)]
-    steps = []
-    for share, variables in ((1.0, fresh), (settings.pretrained_lr_share, pretrained)):
-        if variables:
-            optimizer = make_optimizer(settings, learning_rate * share if adam else share)
-            with tf.control_dependencies(steps):  # GPUs must all add up the same gradients at the same time
-                steps.append(optimizer.apply_gradients(list(zip(gradients, variables))))
-        gradients = gradients[len(variables):]
-    with tf.control_dependencies(steps):
-        return tf.assign_add(tf.train.get_or_create_global_step(), 1).op, shown
-
-
-def make_optimizer(settings, learning_rate):
-    """Return TensorFlow's optimizer of that name."""
-    if settings.optimizer == 'adam':
-        return tf.train.AdamOptimizer(learning_rate, beta1=settings.momentum)
-    if settings.optimizer == 'momentum':
-        return tf.train.MomentumOptimizer(learning_rate, settings.momentum)
-    return tf.train.GradientDescentOptimizer(learning_rate)

@@ -6,9 +6,9 @@ import time
 import numpy as np
 from tqdm import tqdm
 
-from checkpoints import Progress
-from console import Stopped, hold_signals
-from reports import best_row
+from run_folder.checkpoints import Progress
+from run_folder.metrics import best_row
+from runtime.command import Interrupted, defer_signals
 
 
 class Training:
@@ -26,25 +26,25 @@ class Training:
     def run(self):
         """Train until no epoch, or no patience, is left.
 
-        The first Ctrl-C or SIGTERM lets the step end, saves, and raises Stopped. Images that are gone raise
+        The first Ctrl-C or SIGTERM lets the step end, saves, and raises Interrupted. Images that are gone raise
         ValueError, after saving. FloatingPointError as soon as the loss is not finite: what is saved is older, and
         finite.
         """
         if self.log.rows:
             self.recall_best()
-        if is_last(self.settings, self.log.rows):
+        if has_ended(self.settings, self.log.rows):
             print('this run has ended already; it goes on with a larger num_epochs or patience')
         resume = f'--resume {shlex.quote(self.log.run_dir)}'
-        with hold_signals() as self.caught:
+        with defer_signals() as self.caught:
             try:
-                while not is_last(self.settings, self.log.rows):
+                while not has_ended(self.settings, self.log.rows):
                     self.run_epoch()
             except FloatingPointError as error:
                 self.checkpoints.save_best(self.session)
                 rate = self.settings.learning_rate
                 raise FloatingPointError(f'{error}, learning_rate {rate:g}: try a tenth; what is saved goes on with '
                                          f'{resume} --learning_rate {rate / 10:g}') from error
-            except (Stopped, ValueError):
+            except (Interrupted, ValueError):
                 self.checkpoints.save(self.session)
                 raise
         if len(self.log.rows) < self.settings.num_epochs:
@@ -66,33 +66,33 @@ class Training:
                    **means('val', validation, self.val_source[1]), 'learning_rate': progress.learning_rate,
                    'images_per_second': data.data_size / train_seconds, 'seconds': time.monotonic() - self.start}
         rows = self.log.rows + [metrics]
-        is_best, is_final = best_row(rows) is metrics, is_last(settings, rows)
+        is_best, is_final = best_row(rows) is metrics, has_ended(settings, rows)
         self.log.write_epoch(len(rows) * progress.steps, metrics, predictions, is_best, is_final)
         self.checkpoints.progress = Progress(len(rows))
-        self.checkpoints.save_epoch(self.session, is_best, is_final)
+        self.checkpoints.after_epoch(self.session, is_best, is_final)
 
     def after_batch(self):
-        """Save on the way, if it is time; raise Stopped if a signal came."""
+        """Save on the way, if it is time; raise Interrupted if a signal came."""
         progress = self.checkpoints.progress
         progress.seconds = time.monotonic() - self.start
-        self.checkpoints.save_step(self.session)
+        self.checkpoints.after_step(self.session)
         if self.caught:
-            raise Stopped(self.caught[0], f'stopped in epoch {progress.epochs + 1}; to go on: python finetune.py '
+            raise Interrupted(self.caught[0], f'stopped in epoch {progress.epochs + 1}; to go on: python finetune.py '
                                           f'--resume {shlex.quote(self.log.run_dir)}')
 
     def validate(self, progress, after_batch=None):
         """Run the validation list once, adding to `progress`; return its predictions, as run_pass does."""
         self.val_source[1].start_epoch(0)
-        return self.distribution.merge(run_pass(self.session, self.network, self.val_source, self.settings, progress,
+        return self.distribution.gather_predictions(run_pass(self.session, self.network, self.val_source, self.settings, progress,
                                                 'validation', after_batch or self.after_batch))
 
     def recall_best(self):
         """Compute again what the best epoch of a run that goes on predicts: the report shows it."""
         self.checkpoints.show_best(self.session)
-        self.distribution.spread(self.session)
+        self.distribution.broadcast_variables(self.session)
         self.log.show_best(*self.validate(Progress(), after_batch=lambda: None))
         self.checkpoints.restore_last(self.session)
-        self.distribution.spread(self.session)
+        self.distribution.broadcast_variables(self.session)
 
 
 def means(part, progress, data):
@@ -100,7 +100,7 @@ def means(part, progress, data):
     return {f'{part}_loss': progress.loss_sum / data.data_size, f'{part}_accuracy': progress.correct / data.data_size}
 
 
-def is_last(settings, rows):
+def has_ended(settings, rows):
     """Say whether a run with these rows of metrics has ended: no epoch is left, or no patience."""
     out_of_patience = settings.patience and rows and len(rows) - best_row(rows)['epoch'] >= settings.patience
     return bool(out_of_patience) or len(rows) >= settings.num_epochs
@@ -117,7 +117,7 @@ def run_pass(session, network, source, settings, progress, title, after_batch=la
     the loss is not finite.
     """
     (inputs, data), predictions = source, []
-    batch_size = settings.batch_size if log else max(settings.batch_size, data.VALIDATION_BATCH)
+    batch_size = settings.batch_size if log else max(settings.batch_size, data.eval_batch_size)
     steps_before = progress.epochs * -(-data.data_size // batch_size)
     fetches = {'loss_sum': network.loss_sum, 'correct': network.correct,
                **({'train_op': network.train_op} if log else {'predictions': network.predictions})}

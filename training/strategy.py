@@ -11,13 +11,13 @@ import time
 
 import numpy as np
 
-from alexnet import session_config, set_values, tf
-from cluster import LostPeer, PeerSession, read_cluster, start_server, wait_for
-from console import quiet_startup, spelled
+from runtime.flags import flag_text
+from runtime.tf1 import assign_values, quiet_startup, session_config, tf
+from training.cluster import PeerLost, TimeoutSession, read_cluster, start_server, wait_for
 
 BLOCK = 1 << 16  # bytes that a worker tells the others at once
 # Settings that may differ from worker to worker; the lists are compared by content.
-OWN = ('run_dir', 'resume', 'train_file', 'val_file', 'labels_file', 'weights_path', 'cache_dir', 'num_threads',
+MAY_DIFFER_BETWEEN_WORKERS = ('run_dir', 'resume', 'train_file', 'val_file', 'labels_file', 'weights_path', 'cache_dir', 'num_threads',
        'display_step', 'peer_timeout')
 
 
@@ -43,8 +43,8 @@ class Distribution:
                 self.server = start_server(self.cluster, config)
                 self.block = tf.placeholder(tf.float32, [self.share[1], 1 + BLOCK])
                 first = self.share[0] * replicas // self.share[1]
-                self.blocks = self.total(lambda number: self.block if number == first else tf.zeros_like(self.block))
-                self.exchange = PeerSession(self.server.target, graph, config, self.timeout)
+                self.blocks = self.all_reduce_sum(lambda number: self.block if number == first else tf.zeros_like(self.block))
+                self.exchange = TimeoutSession(self.server.target, graph, config, self.timeout)
 
     def adapted(self, config):
         """Return a tf.ConfigProto made fit for the strategy."""
@@ -56,7 +56,7 @@ class Distribution:
     def session(self, config):
         """Return a session of the current graph."""
         if self.cluster:
-            return PeerSession(self.server.target, None, self.adapted(config), self.timeout)
+            return TimeoutSession(self.server.target, None, self.adapted(config), self.timeout)
         return tf.Session(config=self.adapted(config))
 
     def __enter__(self):
@@ -66,19 +66,19 @@ class Distribution:
 
     def __exit__(self, kind, error, trace):
         if kind is None:
-            with contextlib.suppress(LostPeer):  # nothing that is left to do needs the others
-                self.gather(None)
-        elif self.cluster and not issubclass(kind, LostPeer):
+            with contextlib.suppress(PeerLost):  # nothing that is left to do needs the others
+                self.all_gather_object(None)
+        elif self.cluster and not issubclass(kind, PeerLost):
             time.sleep(1)  # the others can still be receiving what this one knows already, and then end like it
 
-    def total(self, part):
+    def all_reduce_sum(self, part):
         """Return the sum, a tensor, of what part(number) returns on each replica of the cluster."""
         def numbered():
             return part(int(tf.get_static_value(tf.distribute.get_replica_context().replica_id_in_sync_group)))
         with self.strategy.scope():
             return self.strategy.reduce(tf.distribute.ReduceOp.SUM, for_each_replica(numbered), axis=None)
 
-    def gather(self, value):
+    def all_gather_object(self, value):
         """Return [value of worker 0, of worker 1, ...], of values fit for JSON; all workers have to call this.
 
         Collective operations want the same shape from all, so each tells it in blocks: how many bytes follow, and
@@ -99,7 +99,7 @@ class Distribution:
         return [json.loads(text) for text in texts]
 
     @contextlib.contextmanager
-    def patience(self):
+    def barrier(self):
         """Let the workers wait at the end of the block until all are there, longer than `timeout` if they are alive."""
         if self.share[1] == 1:
             yield
@@ -107,7 +107,7 @@ class Distribution:
         arrived = threading.Event()
 
         def answer():
-            while not all(self.gather(arrived.is_set())):
+            while not all(self.all_gather_object(arrived.is_set())):
                 arrived.wait(1)
         answering = concurrent.futures.ThreadPoolExecutor(1).submit(answer)
         try:
@@ -116,25 +116,25 @@ class Distribution:
             arrived.set()
         answering.result()
 
-    def from_chief(self, function):
+    def broadcast_from_chief(self, function):
         """Return what `function` returns on the chief, a value fit for JSON; it is called there alone.
 
         What is wrong there, ValueError or OSError, is ValueError on the others.
         """
         value = failure = None
-        with self.patience():
+        with self.barrier():
             try:
                 value = function() if self.is_chief else None
             except (ValueError, OSError) as error:
                 failure = error
-        value, text = self.gather([value, failure and f'the chief says: {failure}'])[0]
+        value, text = self.all_gather_object([value, failure and f'the chief says: {failure}'])[0]
         if text:
             raise failure or ValueError(text)
         return value
 
     def check_agreement(self, settings):
         """Raise ValueError on all workers if settings, a dict, of one differ from the chief's."""
-        all_settings = self.gather({name: spelled(value) for name, value in settings.items() if name not in OWN})
+        all_settings = self.all_gather_object({name: flag_text(value) for name, value in settings.items() if name not in MAY_DIFFER_BETWEEN_WORKERS})
         for worker, theirs in enumerate(all_settings):
             different = [f'{name} {value}, not {all_settings[0].get(name)}' for name, value in theirs.items()
                          if value != all_settings[0].get(name)]
@@ -144,27 +144,27 @@ class Distribution:
 
     def find_broken(self, look, image_lists):
         """Return what look(image_lists) does, {path: what is wrong}; each worker looks at its share alone."""
-        with self.patience():
+        with self.barrier():
             broken = look([part.share(*self.share) for part in image_lists])
-        return self.all_broken(image_lists, broken)
+        return self.gather_broken(image_lists, broken)
 
-    def all_broken(self, image_lists, broken):
+    def gather_broken(self, image_lists, broken):
         """Return {path: what is wrong}: what other workers found, too; image_lists: of training and of validation."""
         if self.share[1] == 1:
             return broken
-        self.check_agreement({f'the {name} list': list_key(part)
+        self.check_agreement({f'the {name} list': list_fingerprint(part)
                               for name, part in zip(('training', 'validation'), image_lists)})
         paths = [path for part in image_lists for path in part.paths]
-        found = self.gather([n for n, path in enumerate(paths) if path in broken])
+        found = self.all_gather_object([n for n, path in enumerate(paths) if path in broken])
         others = {paths[n]: f'{paths[n]}: broken or missing on worker {worker}'
                   for worker, numbers in enumerate(found) for n in numbers}
         return {**others, **broken}
 
-    def merge(self, predictions):
+    def gather_predictions(self, predictions):
         """Return the predictions for a whole list, in its order, of those for the share of each worker: arrays [n]."""
         if self.share[1] == 1:
             return predictions
-        parts = self.gather([part.tolist() for part in predictions])
+        parts = self.all_gather_object([part.tolist() for part in predictions])
         merged = [np.empty(sum(map(len, column)), part.dtype) for part, column in zip(predictions, zip(*parts))]
         for worker, columns in enumerate(parts):
             for whole, column in zip(merged, columns):
@@ -175,20 +175,20 @@ class Distribution:
         """Give the variables, on all devices of this machine, the values of {name: array}."""
         for variable in session.graph.get_collection(tf.GraphKeys.GLOBAL_VARIABLES):
             copies = self.strategy.experimental_local_results(variable)
-            set_values(session, copies, [values[variable.op.name]] * len(copies))
+            assign_values(session, copies, [values[variable.op.name]] * len(copies))
 
-    def make_spread(self):
+    def build_broadcast(self):
         """Make the operations that `spread` runs, for all global variables of the current graph."""
         def spread(variable):
-            whole = self.total(lambda number: tf.identity(variable) if number == 0
+            whole = self.all_reduce_sum(lambda number: tf.identity(variable) if number == 0
                                else tf.zeros(variable.shape, variable.dtype))
             with self.strategy.scope():
                 return tf.group(variable.assign(whole))
-        self.spreading = [spread(variable) for variable in tf.global_variables()] if self.cluster else []
+        self.broadcast_ops = [spread(variable) for variable in tf.global_variables()] if self.cluster else []
 
-    def spread(self, session):
+    def broadcast_variables(self, session):
         """Give the variables of all workers the chief's values."""
-        for operation in self.spreading:
+        for operation in self.broadcast_ops:
             session.run(operation)
 
 
@@ -219,7 +219,7 @@ def make_strategy(cluster, devices):
     return tf.distribute.get_strategy()
 
 
-def list_key(image_list):
+def list_fingerprint(image_list):
     """Return text that differs for lists of other labels, or images of other names, in whatever folder these are."""
     names = [os.path.basename(path) for path in image_list.paths]
     digest = hashlib.sha256(json.dumps([names, image_list.labels.tolist()]).encode()).hexdigest()

@@ -8,7 +8,7 @@ import math
 import numpy as np
 from google.protobuf import descriptor_pb2, descriptor_pool, message, message_factory
 
-from console import printable
+from runtime.files import printable
 
 FIELD_LIMIT = 100_000  # a file of AlexNet has about 500
 AXIS_LIMIT = 32  # Caffe's kMaxBlobAxes

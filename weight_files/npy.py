@@ -7,8 +7,8 @@ import tokenize
 
 import numpy as np
 
-from console import printable
-from safe_pickle import PickledArray, read_pickle
+from runtime.files import printable
+from weight_files.safe_pickle import PickledArray, read_pickle
 
 # What numpy.lib.format, pickletools and the reader of their operations raise, besides ValueError, for broken content.
 BROKEN_CONTENT = (LookupError, TypeError, AttributeError, ArithmeticError, MemoryError, SyntaxError, RecursionError,

@@ -79,9 +79,9 @@ def text(value):
 class PickleReader:
     """The stack, the marks on it and the memo; one method an operation, or a family of them."""
 
-    def __init__(self, encodable):
+    def __init__(self, encode_budget):
         self.stack, self.marks, self.memo = [], [], {}
-        self.encodable = encodable  # characters that may still be made into bytes
+        self.encode_budget = encode_budget  # characters that may still be made into bytes
 
     def ignore(self, argument):
         pass
@@ -156,8 +156,8 @@ class PickleReader:
 
     def encode(self, string, encoding):
         """Return bytes, as protocol 2 of Python 3 writes them; the same text again and again would fill the memory."""
-        self.encodable -= len(string)
-        if encoding != 'latin1' or self.encodable < 0:
+        self.encode_budget -= len(string)
+        if encoding != 'latin1' or self.encode_budget < 0:
             raise ValueError('its pickle encodes text as no array needs')
         return string.encode('latin-1')
 

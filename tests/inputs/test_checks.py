@@ -5,12 +5,12 @@ import sys
 import cv2
 import numpy as np
 import pytest
-from conftest import ROOT, write_list
 
-import checks
-from checks import find_broken
-from images import check_image, load_image
-from lists import read_list
+from inputs import checks
+from inputs.checks import find_broken
+from inputs.images import check_image, load_image
+from inputs.lists import read_list
+from tests.helpers import ROOT, write_list
 
 
 @pytest.fixture
@@ -25,13 +25,13 @@ def photos(tmp_path):
 def seen(photos, check, folder, monkeypatch):
     """Return (what find_broken returns, names of the files that it looked at)."""
     looked = []
-    real = checks.load_ahead
+    real = checks.prefetch_images
 
-    def load_ahead(paths, *rest):
+    def prefetch_images(paths, *rest):
         looked.extend(os.path.basename(path) for path in paths)
         return real(paths, *rest)
     with monkeypatch.context() as patch:
-        patch.setattr(checks, 'load_ahead', load_ahead)
+        patch.setattr(checks, 'prefetch_images', prefetch_images)
         return find_broken([photos, photos], check, str(folder)), looked
 
 
@@ -76,7 +76,7 @@ def test_what_was_seen_before_an_interruption_is_remembered(photos, tmp_path, mo
 FUZZ = r'''
 import glob, os, sys
 import numpy as np
-from images import check_image, load_image
+from inputs.images import check_image, load_image
 random, read, path = np.random.RandomState(int(sys.argv[2])), 0, sys.argv[1] + '/fuzz' + sys.argv[2]
 seeds = [open(name, 'rb').read() for name in sorted(glob.glob(sys.argv[1] + '/seed-*'))]
 for trial in range(1100):
@@ -109,7 +109,7 @@ print(read)
 
 def test_mutated_images_are_read_or_refused(tmp_path):
     """2,200 files of all kinds with random changes, in two processes, so that a crash of a decoder is seen."""
-    from test_images import CASES, PALETTE, encoded, photo, exif
+    from tests.inputs.test_images import CASES, PALETTE, encoded, exif, photo
     kinds = {**CASES, 'GIF': encoded(PALETTE, 'GIF'), 'EXIF PNG': encoded(photo(), 'PNG', exif=exif(6)),
              'EXIF WebP': encoded(photo(), 'WEBP', exif=exif(6))}
     for number, kind in enumerate(sorted(kinds)):

@@ -5,11 +5,11 @@ import struct
 import cv2
 import numpy as np
 import pytest
-from conftest import png_file, shared
 from PIL import Image, ImageOps
 
-from formats import MAX_PIXELS, Header, read_header
-from images import check_image, jpeg_flag, load_image
+from inputs.image_headers import MAX_PIXELS, Header, read_header
+from inputs.images import check_image, jpeg_flag, load_image
+from tests.helpers import png_file, shared
 
 NO_MEAN = np.zeros(3, np.float32)
 

@@ -4,9 +4,9 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import ROOT, write_list
 
-from lists import BrokenImages, check_labels, list_warnings, read_class_names, read_data, read_list, without
+from inputs.lists import BrokenImages, check_labels, drop_images, list_warnings, read_class_names, read_data, read_list
+from tests.helpers import ROOT, write_list
 
 
 def test_read_list_gives_paths_from_its_folder_labels_and_line_numbers(tmp_path):
@@ -59,7 +59,7 @@ def test_labels_outside_the_classes_are_named_with_their_lines(tmp_path):
 def test_a_million_lines_are_read_without_exploding(tmp_path):
     with open(tmp_path / 'list.txt', 'w') as file:
         file.writelines(f'folder/picture {n}.jpg {n % 10}\n' for n in range(1_000_000))
-    code = ('import resource, sys\nfrom lists import read_list\n'
+    code = ('import resource, sys\nfrom inputs.lists import read_list\n'
             'before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\nimage_list = read_list(sys.argv[1])\n'
             'print(len(image_list.paths), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)')
     done = subprocess.run([sys.executable, '-c', code, tmp_path / 'list.txt'], cwd=ROOT, capture_output=True, text=True)
@@ -130,7 +130,7 @@ def test_broken_files_are_left_out_on_request(tmp_path):
     assert left_out == broken and data.train.paths == data.val.paths == [str(tmp_path / f'{name}.jpg') for name in 'ac']
     assert data.train.labels.tolist() == [0, 1] and data.train.lines.tolist() == [1, 3]
     with pytest.raises(ValueError, match='no image is left'):
-        without(data, dict.fromkeys(data.train.paths, 'gone'))
+        drop_images(data, dict.fromkeys(data.train.paths, 'gone'))
     shown = str(BrokenImages([data.train], {data.train.paths[1]: 'c.jpg: empty'}))
     assert shown.splitlines() == [f'{path}:3: c.jpg: empty', 'skip_broken leaves out images that are missing or broken']
 

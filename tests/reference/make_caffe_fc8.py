@@ -16,7 +16,7 @@ import caffe
 import numpy as np
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..'))
-from caffe_files import caffemodel, drawn_images, drawn_layers  # noqa: E402
+from tests.caffe_files import caffemodel, drawn_images, drawn_layers
 
 
 def main(prototxt, saved):

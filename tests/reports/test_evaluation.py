@@ -4,8 +4,20 @@ import io
 import numpy as np
 import pytest
 
-from evaluation import (Predictions, Tally, accuracy_of_guessing, class_accuracies, class_scores, confusion_matrix,
-                        evaluation_lines, taken_for, troubles, weakest_classes, write_matrix, write_predictions)
+from reports.evaluation import (
+    Evaluation,
+    Predictions,
+    class_accuracies,
+    class_scores,
+    confusion_matrix,
+    diagnose,
+    evaluation_lines,
+    majority_accuracy,
+    most_confused_with,
+    weakest_classes,
+    write_matrix,
+    write_predictions,
+)
 
 LABELS = np.array([0, 0, 0, 1, 2])
 PREDICTED = [0, 0, 1, 1, 1]
@@ -26,7 +38,7 @@ def test_scores_of_each_class():
 
 def evaluate(labels, logits, names):
     """Evaluate in two batches, the second of one image."""
-    tally = Tally([f'{n}.jpg' for n in range(len(labels))], np.array(labels), names)
+    tally = Evaluation([f'{n}.jpg' for n in range(len(labels))], np.array(labels), names)
     for positions in (np.arange(len(labels) - 1), np.array([len(labels) - 1])):
         tally.add(positions, np.float32(logits)[positions])
     return tally.evaluate()
@@ -73,7 +85,7 @@ def test_confusion_matrix_and_what_follows_from_it():
     np.testing.assert_allclose(class_accuracies(matrix), [1 / 3, np.nan, 1 / 2])
     assert weakest_classes(matrix, 5) == [0, 2] and weakest_classes(matrix, 1) == [0]
     assert weakest_classes(np.eye(2), 2) == []
-    assert taken_for(matrix, 2) == (0, 1)
+    assert most_confused_with(matrix, 2) == (0, 1)
 
 
 def test_mistakes_come_most_confident_first():
@@ -81,7 +93,7 @@ def test_mistakes_come_most_confident_first():
 
 
 def test_guessing_takes_the_largest_class_of_training():
-    assert accuracy_of_guessing(np.array([5, 9]), np.array([3, 1])) == (1, 0.25)
+    assert majority_accuracy(np.array([5, 9]), np.array([3, 1])) == (1, 0.25)
 
 
 def test_tables_name_classes_and_hold_any_path():
@@ -103,5 +115,5 @@ def test_tables_name_classes_and_hold_any_path():
     ([2.0, 2.0], 0.1, 0.1, [1, 1], {'one class'})])
 def test_known_troubles_are_seen_and_nothing_else(train_loss, train_accuracy, val_accuracy, classes, expected):
     rows = [{'train_loss': loss, 'train_accuracy': train_accuracy, 'val_accuracy': val_accuracy} for loss in train_loss]
-    found = troubles(rows, np.array(classes))
+    found = diagnose(rows, np.array(classes))
     assert set(found) == expected and all('Try' in sentence for sentence in found.values())

@@ -6,8 +6,10 @@ import numpy as np
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
-from alexnet import LAYERS, tf
-from summaries import EventFile, dead_share, step_summaries, thin
+from alexnet import LAYERS
+from reports.event_file import EventFile
+from runtime.tf1 import tf
+from training.histograms import dead_fraction, step_summaries, subsample
 
 
 def toy_model():
@@ -30,7 +32,7 @@ def written(folder, summary):
 def test_the_state_of_trained_layers_is_read_back_by_tensorboard(tmp_path):
     with tf.Graph().as_default(), tf.Session() as session:
         model = toy_model()
-        gradients = {variable.op.name: thin(2 * variable) for layer in ('fc7', 'fc8')
+        gradients = {variable.op.name: subsample(2 * variable) for layer in ('fc7', 'fc8')
                      for variable in model.variables[layer]}
         summary = step_summaries(model, ('fc7', 'fc8'), gradients)
         session.run(tf.global_variables_initializer())
@@ -52,7 +54,7 @@ def test_a_unit_is_dead_if_it_is_0_everywhere_in_the_batch():
     output = np.zeros((2, 3, 3, 4), np.float32)
     output[1, 2, 0, 1] = 0.5
     with tf.Session() as session:
-        assert session.run(dead_share(tf.constant(output))) == 0.75
+        assert session.run(dead_fraction(tf.constant(output))) == 0.75
 
 
 def test_a_histogram_of_nan_does_not_stop_the_run(tmp_path):

@@ -3,8 +3,8 @@ from html.parser import HTMLParser
 
 import numpy as np
 
-import report_page
-from reports import METRICS
+from reports import page
+from run_folder.metrics import METRICS
 
 EVIL = '<script src="http://evil.example/x.js"></script><img src=x onerror=alert(1)>"\'&\x1b[31m'
 
@@ -17,7 +17,7 @@ def make_record(**changes):
               'class_names': ['ants', 'bees'], 'counts': (np.array([3, 4]), np.array([2, 0])), 'guessing': 0.5,
               'rows': rows, 'best': rows[1], 'matrix': np.array([[1, 1], [0, 0]]), 'troubles': ['trouble'],
               'pictures': pictures, 'mistakes': [(b'\xff\xd8.', 'ants', 'bees', 0.75)]}
-    return report_page.Record(**{**fields, **changes})
+    return page.Record(**{**fields, **changes})
 
 
 class Tags(HTMLParser):
@@ -38,7 +38,7 @@ class Tags(HTMLParser):
 
 
 def test_the_page_shows_what_the_record_holds():
-    texts = Tags(report_page.make_page(make_record())).texts
+    texts = Tags(page.make_page(make_record())).texts
     for shown in ('runs/1', 'trouble', 'ants', 'bees', 'bees (1)', '0.75', 'fc7 fc8', 'conv1 frozen',
                   'python finetune.py'):
         assert any(shown in text for text in texts), shown
@@ -46,15 +46,15 @@ def test_the_page_shows_what_the_record_holds():
 
 
 def test_nothing_from_a_file_becomes_markup_or_an_address():
-    page = report_page.make_page(make_record(
+    text = page.make_page(make_record(
         run_dir=EVIL, command=EVIL, settings={EVIL: EVIL}, layers=[EVIL], class_names=[EVIL, EVIL], troubles=[EVIL],
         mistakes=[(b'\xff\xd8.', EVIL, EVIL, 0.75)]))
-    read = Tags(page)
-    assert read.tags == Tags(report_page.make_page(make_record(settings={'seed': 0}))).tags
+    read = Tags(text)
+    assert read.tags == Tags(page.make_page(make_record(settings={'seed': 0}))).tags
     assert read.addresses and all(address.startswith('data:image/') for address in read.addresses)
-    assert not re.search(r'[\x00-\x08\x0b-\x1f]', page) and "default-src 'none'" in page
+    assert not re.search(r'[\x00-\x08\x0b-\x1f]', text) and "default-src 'none'" in text
 
 
 def test_undecodable_paths_and_missing_parts_do_no_harm():
-    page = report_page.make_page(make_record(run_dir='\udcff', matrix=None, pictures={}, mistakes=[], troubles=[]))
-    assert page.encode() and 'Filters' not in page and '<p>None.</p>' in page
+    text = page.make_page(make_record(run_dir='\udcff', matrix=None, pictures={}, mistakes=[], troubles=[]))
+    assert text.encode() and 'Filters' not in text and '<p>None.</p>' in text

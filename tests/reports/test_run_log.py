@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-import reports
-from alexnet import tf
 from datagenerator import ImageDataGenerator
-from lists import Data, read_list
-from reports import METRICS, RunLog
+from inputs.lists import Datasets, read_list
+from reports import run_log
+from reports.run_log import RunLog
+from run_folder.metrics import METRICS
+from runtime.tf1 import tf
 
 SETTINGS = {'display_step': 20, 'num_epochs': 3, 'batch_size': 4, 'train_layers': ('fc8',)}
 
@@ -20,7 +21,7 @@ def open_log(folder, picture_list, **changes):
     generators = [ImageDataGenerator(image_list, shuffle=True, nb_classes=3, seed=1) for _ in range(2)]
     with tf.Graph().as_default():
         return RunLog(str(folder), {**SETTINGS, **changes}, 'python finetune.py',
-                      Data(image_list, image_list, list('abc')), generators, ['layer'])
+                      Datasets(image_list, image_list, list('abc')), generators, ['layer'])
 
 
 def filters():
@@ -88,8 +89,8 @@ def test_the_first_batch_is_shown_as_the_network_sees_it(tmp_path, picture_list)
     with open_log(tmp_path, picture_list) as log:
         log.begin(filters)
         log.train_images.start_epoch(0)
-        order = log.train_images.next_indices(4)
-    sheet = reports.pictures.decode(log.pictures['first_batch'])
+        order = log.train_images.take_indices(4)
+    sheet = run_log.image_grids.decode(log.pictures['first_batch'])
     for n, index in enumerate(order):
         np.testing.assert_allclose(sheet[100, 229 * n + 100], [20 * index, 10, 200], atol=4)
 
@@ -165,7 +166,7 @@ def test_summaries_come_every_display_step_and_stay_few_in_a_long_run(tmp_path, 
 
 
 def test_pictures_stay_few_in_a_long_run(tmp_path, picture_list, monkeypatch):
-    monkeypatch.setattr(reports, 'SECONDS_BETWEEN_PICTURES', -1)
+    monkeypatch.setattr(run_log, 'SECONDS_BETWEEN_PICTURES', -1)
     with open_log(tmp_path, picture_list) as log:
         log.warn = lambda classes: None
         for epoch in range(1, 401):

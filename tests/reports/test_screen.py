@@ -1,14 +1,16 @@
-import numpy as np
 from types import SimpleNamespace
 
-from alexnet import LAYERS, tf
-from lists import Data, ImageList
-from reports import METRICS
-from screen import HEADER, class_table, closing_lines, epoch_line, layer_table
+import numpy as np
+
+from alexnet import LAYERS
+from inputs.lists import Datasets, ImageList
+from reports.screen import HEADER, class_table, closing_lines, epoch_line, layer_table
+from run_folder.metrics import METRICS
+from runtime.tf1 import tf
 
 
 def toy_data(train, val, class_names):
-    return Data(*(ImageList('list.txt', [''] * len(labels), np.array(labels), np.arange(len(labels)))
+    return Datasets(*(ImageList('list.txt', [''] * len(labels), np.array(labels), np.arange(len(labels)))
                   for labels in (train, val)), class_names)
 
 

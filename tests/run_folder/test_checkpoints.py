@@ -5,10 +5,10 @@ import resource
 
 import numpy as np
 import pytest
-from conftest import read_checkpoint
 
-from alexnet import tf
-from checkpoints import Checkpoints, Progress, read_progress
+from run_folder.checkpoints import Checkpoints, Progress, read_progress
+from runtime.tf1 import tf
+from tests.helpers import read_checkpoint
 
 BEST = (1, 2, 4)  # epochs that were the best so far
 
@@ -34,7 +34,7 @@ def train(folder, seconds_between=-1, epochs=5, after_step=lambda checkpoints, s
             steps = 2 * progress.epochs + progress.steps
             assert session.run([frozen, trained, slot]) == [1, steps, 10 * steps] and progress.correct == progress.steps
             if best:
-                session.run(checkpoints.use_best)
+                session.run(checkpoints.load_best_op)
                 assert session.run(trained) == 2 * best
                 checkpoints.restore_last(session)
                 assert session.run(trained) == steps
@@ -48,7 +48,7 @@ def train(folder, seconds_between=-1, epochs=5, after_step=lambda checkpoints, s
                 checkpoints.progress.correct += 1
                 after_step(checkpoints, session)
             checkpoints.progress = Progress(epoch)
-            checkpoints.save_epoch(session, is_best=epoch in BEST, is_final=epoch == epochs)
+            checkpoints.after_epoch(session, is_best=epoch in BEST, is_final=epoch == epochs)
             yield folder / 'checkpoints'
 
 
@@ -79,7 +79,7 @@ def test_epochs_longer_than_ten_minutes_are_written_on_the_way(tmp_path):
     def after_step(checkpoints, session):
         if checkpoints.progress.steps == 1:
             checkpoints.written_at -= 601
-        checkpoints.save_step(session)
+        checkpoints.after_step(session)
         names.append((tmp_path / 'checkpoints' / 'last').read_text().strip())
     assert_whole(list(train(tmp_path, 1000, after_step=after_step))[-1])
     assert names == [f'last-{epoch}-1' for epoch in range(5) for _ in range(2)]

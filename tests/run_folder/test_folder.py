@@ -5,11 +5,10 @@ import subprocess
 import sys
 
 import pytest
-from conftest import ROOT
 
-from alexnet import tf
-from finished_run import FORMAT
-from runs import LOCK, RunFolder
+from run_folder.folder import FORMAT, LOCK, RunFolder
+from runtime.tf1 import tf
+from tests.helpers import ROOT
 
 # Holds the folder that its argument names until it is killed.
 HOLDER = '''

@@ -13,15 +13,15 @@ import threading
 
 import numpy as np
 import pytest
-from conftest import ROOT, at_batch, run_main, write_list
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import finetune
 import predict
-from alexnet import tf
 from benchmarks.killed_run import kill_and_compare, outcome
-from checkpoints import Checkpoints
 from finetune import Settings
+from run_folder.checkpoints import Checkpoints
+from runtime.tf1 import tf
+from tests.helpers import ROOT, at_batch, run_main, write_list
 
 EPOCHS = 4  # of 4 steps
 
@@ -91,8 +91,8 @@ def test_killed_at_random_moments_it_is_the_undisturbed_run(flags, tmp_path):
 
 def test_a_second_signal_ends_the_process_at_once(flags, run_dir):
     """The first is held back by a step that does not end."""
-    script = ('import sys, time; sys.path.insert(0, sys.argv.pop(1)); import finetune, training; '
-              'training.run_pass = lambda *arguments: [print("here", flush=True), time.sleep(1e6)]; finetune.main(sys.argv[1:])')
+    script = ('import sys, time; sys.path.insert(0, sys.argv.pop(1)); import finetune, training.steps; '
+              'training.steps.run_pass = lambda *arguments: [print("here", flush=True), time.sleep(1e6)]; finetune.main(sys.argv[1:])')
     process = subprocess.Popen([sys.executable, '-c', script, ROOT, *flags, '--run_dir', run_dir], stdout=subprocess.PIPE,
                                stderr=subprocess.DEVNULL, text=True)
     while process.stdout.readline() != 'here\n':
@@ -250,13 +250,13 @@ def state():
 @pytest.mark.skipif(not os.path.isdir('/proc/self/fd'), reason='reads /proc')
 def test_nothing_grows_over_2000_steps(pictures, all_weights_file, run_dir, tmp_path, monkeypatch):
     """From the 500th batch to the last; the graph is finalized before the loop: one operation more would be an error."""
-    states, save_step = [], Checkpoints.save_step
+    states, after_step = [], Checkpoints.after_step
 
     def noted(*arguments):
-        save_step(*arguments)
+        after_step(*arguments)
         gc.collect(0)
         states.append(state())
-    monkeypatch.setattr(Checkpoints, 'save_step', noted)
+    monkeypatch.setattr(Checkpoints, 'after_step', noted)
     long_list = write_list(pictures / 'long.txt', [f'train/{n % 12:02d}.png {n % 3}' for n in range(250)])
     finetune.finetune(Settings(
         train_file=long_list, val_file=str(pictures / 'val.txt'), weights_path=all_weights_file, train_layers=('fc8',),

@@ -4,9 +4,10 @@ import os
 import numpy as np
 import pytest
 
-from alexnet import IMAGE_SIZE, LAYERS, tf
-from finished_run import read_run, rebuild_network
-from runs import FORMAT
+from alexnet import IMAGE_SIZE, LAYERS
+from run_folder.folder import FORMAT
+from run_folder.trained_run import read_run, rebuild_network
+from runtime.tf1 import tf
 
 
 def restore(path, checkpoint=None):

@@ -1,25 +1,19 @@
 import csv
 import os
-import sys
 
 import cv2
 import numpy as np
 import pytest
-from conftest import CONV_SHAPES, ROOT, run_main
 
-from alexnet import IMAGE_SIZE, AlexNet, set_values, tf
-from images import IMAGENET_MEAN
-from weights import read_file, read_weights
-
-sys.path.insert(0, os.path.join(ROOT, 'sample'))
-
-import outlines  # noqa: E402
-import pretrain  # noqa: E402
-import pretraining_network  # noqa: E402
-import procedural  # noqa: E402
+from alexnet import IMAGE_SIZE, AlexNet
+from inputs.images import IMAGENET_MEAN
+from runtime.tf1 import assign_values, tf
+from starter_weights import network, outlines, pretrain, procedural
+from tests.helpers import CONV_SHAPES, ROOT, run_main
+from weight_files.reader import read_file, read_weights
 
 SMALL = pretrain.Settings(steps=6, batch_size=4, size=100, learning_rate=0.3, num_textures=18, precision='float32')
-STARTER = os.path.join(ROOT, 'sample', 'starter_weights.npy')
+STARTER = os.path.join(ROOT, 'starter_weights', 'starter_weights.npy')
 SHOWN = ('conv1', 'pool2', 'conv3', 'conv5', 'pool5')
 
 
@@ -39,7 +33,7 @@ def activations(layers, pictures):
     with tf.Graph().as_default(), tf.Session() as session:
         network = AlexNet(tf.constant(pictures - IMAGENET_MEAN), 1.0, 2, ())
         for layer, values in layers.items():
-            set_values(session, network.variables[layer], values)
+            assign_values(session, network.variables[layer], values)
         return session.run({name: network.outputs[name] for name in SHOWN})
 
 
@@ -60,7 +54,7 @@ def test_folded_weights_give_the_activations_of_the_pretraining_network(bank, pi
 
 def test_conv5_is_scaled_to_a_norm_and_nothing_else_changes(pictures):
     layers = read_weights(STARTER)
-    scaled = pretraining_network.scaled_to_norm(layers, pictures, 123.0)
+    scaled = network.scaled_to_norm(layers, pictures, 123.0)
     before, after = activations(layers, pictures)['pool5'], activations(scaled, pictures)['pool5']
     assert np.sqrt((after ** 2).sum((1, 2, 3))).mean() == pytest.approx(123, rel=1e-4)
     ratio = after.sum() / before.sum()
@@ -105,7 +99,7 @@ def test_pictures_follow_from_seed_and_step_alone(bank):
 
 def test_no_shape_is_one_of_the_samples_five():
     """Two shapes of the same area and place share at most 0.95 of what both cover, however one of them is turned."""
-    from draw import SHAPES, outline
+    from sample.draw import SHAPES, outline
 
     def cover(contours, degrees=0):
         contours = [np.float32(contour) for contour in contours]

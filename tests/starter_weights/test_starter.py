@@ -7,12 +7,14 @@ import os
 import shutil
 
 import pytest
-from conftest import ROOT, run_main, write_list
 
 import finetune
-from alexnet import tf
-from finetune import STARTER_WARNING, Settings, choose_layers
-from weights import STARTER_WEIGHTS, read_weights
+from finetune import STARTER_WARNING, Settings
+from runtime.tf1 import tf
+from tests.helpers import ROOT, run_main, write_list
+from training.setup import choose_layers
+from weight_files.find import STARTER_WEIGHTS
+from weight_files.reader import read_weights
 
 STARTER = os.path.join(ROOT, STARTER_WEIGHTS)
 FC_LAYERS = ('fc6', 'fc7', 'fc8')
@@ -23,7 +25,7 @@ def flags(tmp_path, monkeypatch):
     """Flags of a run of two images and two more in tmp_path / 'run'; `auto` finds no ImageNet weights: nobody listens on port 9."""
     if os.path.exists(os.path.join(ROOT, 'bvlc_alexnet.npy')):
         pytest.skip('bvlc_alexnet.npy is there')
-    monkeypatch.setattr('weights.PUBLIC_ADDRESS', 'http://127.0.0.1:9/w.npy')
+    monkeypatch.setattr('weight_files.find.BVLC_ALEXNET_URL', 'http://127.0.0.1:9/w.npy')
     images = os.path.join(ROOT, 'sample', 'images', 'train')
     for number, name in enumerate(('train', 'val')):
         write_list(tmp_path / f'{name}.txt', [f'{images}/{shape}/{number:02d}.jpg {label}'

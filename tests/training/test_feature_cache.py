@@ -6,14 +6,15 @@ import sys
 import cv2
 import numpy as np
 import pytest
-from conftest import ROOT, random_conv_weights, write_list
 
-from alexnet import AlexNet, tf
-from bottlenecks import StoredBatches, feature_output, network_key, store_features
-from checks import image_key
+from alexnet import AlexNet
 from datagenerator import ImageDataGenerator
-from images import load_image
-from lists import read_list
+from inputs.checks import image_key
+from inputs.images import load_image
+from inputs.lists import read_list
+from runtime.tf1 import tf
+from tests.helpers import ROOT, random_conv_weights, write_list
+from training.feature_cache import StoredBatches, feature_output, network_fingerprint, store_features
 
 WIDTH = 6 * 6 * 256
 
@@ -91,27 +92,27 @@ def test_only_mirrored_added_or_changed_images_are_computed(network, photos, tmp
 
 def test_the_key_of_the_network_changes_with_what_frozen_layers_compute(network, tmp_path):
     session, model = network
-    keys = {network_key(session, model, 'pool5', 'float32', (227, 227)), network_key(session, model, 'pool5', 'bfloat16', (227, 227)),
-            network_key(session, model, 'fc6', 'float32', (227, 227))}
+    keys = {network_fingerprint(session, model, 'pool5', 'float32', (227, 227)), network_fingerprint(session, model, 'pool5', 'bfloat16', (227, 227)),
+            network_fingerprint(session, model, 'fc6', 'float32', (227, 227))}
     layers = random_conv_weights()
     layers['conv3'][1][0] += 1e-6
     np.save(tmp_path / 'w.npy', layers, allow_pickle=True)
     path, model.weights_path = model.weights_path, str(tmp_path / 'w.npy')
     try:
         model.load_initial_weights(session)
-        keys.add(network_key(session, model, 'pool5', 'float32', (227, 227)))
+        keys.add(network_fingerprint(session, model, 'pool5', 'float32', (227, 227)))
     finally:
         model.weights_path = path
         model.load_initial_weights(session)
-    assert len(keys) == 4 and network_key(session, model, 'pool5', 'float32', (227, 227)) in keys
+    assert len(keys) == 4 and network_fingerprint(session, model, 'pool5', 'float32', (227, 227)) in keys
 
 
-@pytest.mark.parametrize('module', ['alexnet', 'datagenerator', 'images', 'formats'])
+@pytest.mark.parametrize('module', ['alexnet', 'datagenerator', 'inputs.images', 'inputs.image_headers'])
 def test_the_key_of_the_network_changes_with_the_code(network, monkeypatch, module):
     session, model = network
-    before = network_key(session, model, 'pool5', 'float32', (227, 227))
+    before = network_fingerprint(session, model, 'pool5', 'float32', (227, 227))
     monkeypatch.setattr(f'{module}.__file__', __file__)
-    assert network_key(session, model, 'pool5', 'float32', (227, 227)) != before
+    assert network_fingerprint(session, model, 'pool5', 'float32', (227, 227)) != before
 
 
 @pytest.mark.parametrize('name', ['features', 'keys'])
@@ -159,8 +160,9 @@ def test_image_keys_differ_by_file_and_mirroring(photos, tmp_path):
 
 MEMORY_TRIAL = '''
 import resource, sys
-from alexnet import AlexNet, tf
-from bottlenecks import store_batches
+from alexnet import AlexNet
+from runtime.tf1 import tf
+from training.feature_cache import store_batches
 from datagenerator import ImageDataGenerator
 list_file, weights, folder = sys.argv[1:]
 with tf.Graph().as_default(), tf.Session() as session:

@@ -8,8 +8,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from checks import KEY_BYTES
-from feature_store import FeatureStore, NoRoom
+from inputs.checks import KEY_BYTES
+from training.feature_store import FeatureStore, NotEnoughSpace
 
 
 def row_of(key):
@@ -50,7 +50,7 @@ def keys():
 
 
 def test_killed_at_ten_random_moments_and_run_again(tmp_path, keys, monkeypatch):
-    monkeypatch.setattr('feature_store.ROWS_A_COMMIT', 16)
+    monkeypatch.setattr('training.feature_store.ROWS_PER_COMMIT', 16)
     random = np.random.RandomState(0)
     for _ in range(10):
         child = in_child(fill, str(tmp_path), keys, 0.0005)
@@ -84,7 +84,7 @@ def test_a_full_disk_is_an_error_and_is_repaired(tmp_path, keys):
 
 def test_no_room_is_said_before_anything_is_computed(tmp_path, monkeypatch):
     with FeatureStore(str(tmp_path), 300) as features:
-        with pytest.raises(NoRoom, match='cache_features'):
+        with pytest.raises(NotEnoughSpace, match='cache_features'):
             features.check_room(10**12, share=1)
         features.check_room(1, share=1)
         monkeypatch.setattr(shutil, 'disk_usage', lambda folder: SimpleNamespace(free=0))
@@ -99,7 +99,7 @@ def test_a_process_that_hangs_is_not_waited_for_for_ever(tmp_path, monkeypatch):
 
 
 def test_a_process_that_stores_is_waited_for(tmp_path, keys, monkeypatch):
-    monkeypatch.setattr('feature_store.ROWS_A_COMMIT', 1)
+    monkeypatch.setattr('training.feature_store.ROWS_PER_COMMIT', 1)
     monkeypatch.setattr(FeatureStore, 'PATIENCE', 0.5)
     child = in_child(fill, str(tmp_path), keys[:30], 0.1)
     time.sleep(0.3)

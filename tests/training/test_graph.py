@@ -3,11 +3,11 @@ import os
 import numpy as np
 import pytest
 
-from alexnet import tf
 from finetune import Settings
-from optimization import balanced_weights, learning_rate_at, minimize, training_loss
+from runtime.tf1 import tf
+from training.optimizer import balanced_weights, learning_rate_at, minimize, training_loss
 
-REFERENCE = os.path.join(os.path.dirname(__file__), 'reference', 'caffe_solver.npz')
+REFERENCE = os.path.join(os.path.dirname(os.path.dirname(__file__)), 'reference', 'caffe_solver.npz')
 
 
 def losses_of_steps(settings, reference, num_steps=20):
@@ -37,7 +37,7 @@ def test_steps_equal_those_of_caffes_solver(optimizer, learning_rate, share):
     """Momentum, weight decay on weights only, step schedule, a smaller step for the first layer; Caffe's own losses."""
     reference = np.load(REFERENCE)
     settings = Settings(optimizer=optimizer, learning_rate=learning_rate, lr_schedule='step', momentum=0.9,
-                        weight_decay=0.05, pretrained_lr_share=share)
+                        weight_decay=0.05, pretrained_lr_mult=share)
     np.testing.assert_allclose(losses_of_steps(settings, reference), reference[f'{optimizer}_{share}'], rtol=1e-4)
 
 

@@ -14,21 +14,19 @@ import tempfile
 
 import numpy as np
 import pytest
-import worker
-from conftest import ROOT, run_main, write_list
 
-import cluster
-import distribution
 import finetune
-import training
-from alexnet import LAYERS, tf
-from bottlenecks import StoredBatches
-from checkpoints import Progress
+from alexnet import LAYERS
 from datagenerator import ImageDataGenerator
-from lists import Data, ImageList
-from reports import RowsLog
+from inputs.lists import Datasets, ImageList
+from reports.run_log import NoLog
+from run_folder.checkpoints import Progress
+from runtime.tf1 import tf
+from tests.helpers import ROOT, run_main, write_list
+from tests.training import worker
+from training import cluster, steps, strategy
+from training.feature_cache import StoredBatches
 
-WORKER = os.path.join(ROOT, 'tests', 'worker.py')
 TOLERANCE = 1e-6
 LOST = r'error: another worker .*, the run goes on from its last checkpoint\n'
 
@@ -73,14 +71,14 @@ def start_workers(commands):
     for each in sockets:
         each.close()
     return [subprocess.Popen(
-        ['bash', '-c', command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        ['bash', '-c', command], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
         env={**os.environ, 'TF_CONFIG': json.dumps({'cluster': jobs, 'task': {'type': 'worker', 'index': number}})})
         for number, command in enumerate(commands)]
 
 
 def python(options, flags):
     """Return the shell command that starts a worker."""
-    return shlex.join([sys.executable, WORKER, json.dumps(options), *map(str, flags)])
+    return shlex.join([sys.executable, '-m', 'tests.training.worker', json.dumps(options), *map(str, flags)])
 
 
 def ended(processes):
@@ -176,7 +174,7 @@ def test_a_peer_that_hangs_ends_by_timeout_and_the_run_goes_from_two_workers_to_
     assert status == 75 and re.fullmatch(LOST, without_warnings(shown)) and 'not answered for 15 s' in shown
     assert (run_dir / 'checkpoints' / 'last').read_text().startswith('last-1-')
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training.Training, 'after_batch',
+        patch.setattr(steps.Training, 'after_batch',
                       worker.signalling({15: signal.SIGTERM}, f'{tmp_path}/one device'))
         assert run_main(finetune.main, flags, capsys)[0] == 143
     chief, other = run_workers(python({}, flags), python({}, flags))
@@ -204,7 +202,7 @@ def test_what_workers_tell_each_other():
     for number, (_, out, _) in enumerate(results):
         said = json.loads(out)
         assert said['gather'] == [[100_000, True, 0, None], [200_000, True, 1, None]]
-        assert said['from_chief'] == {'of': 0}
+        assert said['broadcast_from_chief'] == {'of': 0}
         assert said['failure'].startswith('invalid literal' if number == 0 else 'the chief says: invalid literal')
         assert said['agreement'].startswith('worker 1 differs from the chief: seed 1, not 0. ')
 
@@ -290,10 +288,10 @@ def two_devices():
     """A session with the network on two devices, all values its own random ones; fc8, of 3 classes, is trained."""
     settings = finetune.Settings(devices=('CPU:0', 'CPU:1'), batch_size=4, optimizer='sgd', learning_rate=0.001)
     one = ImageList('', ['a'], np.zeros(1, np.int32), np.ones(1, np.int32))
-    with distribution.Distribution(settings) as group, tf.Graph().as_default():
+    with strategy.Distribution(settings) as group, tf.Graph().as_default():
         with group.strategy.scope():
-            network = finetune.build_network(finetune.Plan(
-                settings, Data(one, one, ['a', 'b', 'c']), None, ('fc8',), ('fc8',)))
+            network = finetune.build_network(finetune.TrainingSetup(
+                settings, Datasets(one, one, ['a', 'b', 'c']), None, ('fc8',), ('fc8',)))
         session = finetune.open_session(make=group.session)
         session.run(tf.global_variables_initializer())
         yield session, network
@@ -301,9 +299,9 @@ def two_devices():
 
 def test_no_function_of_a_replica_is_written_to_a_file(monkeypatch, tmp_path):
     monkeypatch.setattr(tempfile, 'tempdir', str(tmp_path))
-    with distribution.Distribution(finetune.Settings(devices=('CPU:0', 'CPU:1'))) as group, tf.Graph().as_default():
+    with strategy.Distribution(finetune.Settings(devices=('CPU:0', 'CPU:1'))) as group, tf.Graph().as_default():
         with group.strategy.scope():
-            distribution.for_each_replica(lambda: tf.zeros([]))
+            strategy.for_each_replica(lambda: tf.zeros([]))
     assert os.listdir(tmp_path) == []
 
 
@@ -322,12 +320,12 @@ def test_every_row_counts_once_on_two_devices(two_devices, count):
     weights, biases = map(np.float64, session.run(network.model.variables['fc8']))
     logits = features @ weights + biases
     progress, settings = Progress(), finetune.Settings(batch_size=4, dropout_rate=0)
-    classes, sure = training.run_pass(session, network, source, settings, progress, '')
+    classes, sure = steps.run_pass(session, network, source, settings, progress, '')
     assert classes.tolist() == logits.argmax(1).tolist() and progress.correct == (classes == labels).sum()
     np.testing.assert_allclose(sure, softmax(logits).max(1), rtol=1e-5)
     np.testing.assert_allclose(progress.loss_sum, -np.log(softmax(logits)[range(count), labels]).sum(), rtol=1e-5)
     generator.start_epoch(0)
-    training.run_pass(session, network, source, settings, Progress(), '', log=RowsLog('', []))
+    steps.run_pass(session, network, source, settings, Progress(), '', log=NoLog('', []))
     for start in range(0, count, 4):
         rows, one_hot = features[start:start + 4], np.eye(3)[labels[start:start + 4]]
         error = (softmax(rows @ weights + biases) - one_hot) / len(rows)  # gradient of the mean cross-entropy

@@ -10,20 +10,16 @@ import os
 import sys
 import time
 
-sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-
-import alexnet  # noqa: E402
-import console  # noqa: E402
-import distribution  # noqa: E402
-import finetune  # noqa: E402
-import training  # noqa: E402
-from checkpoints import Checkpoints  # noqa: E402
+import finetune
+from run_folder.checkpoints import Checkpoints
+from runtime import command, tf1
+from training import steps, strategy
 
 
 def split_cpu(count):
     """Let this worker have `count` CPU devices."""
     from tensorflow.python.distribute.collective_all_reduce_strategy import CollectiveAllReduceExtended
-    make_config = alexnet.session_config
+    make_config = tf1.session_config
 
     def config(*arguments):
         result = make_config(*arguments)
@@ -31,12 +27,12 @@ def split_cpu(count):
         return result
     CollectiveAllReduceExtended._initialize_local_devices = lambda self, resolver, worker: (
         tuple(f'{worker}/device:CPU:{n}' for n in range(count)), 'CPU')
-    alexnet.session_config = distribution.session_config = config
+    tf1.session_config = strategy.session_config = config
 
 
 def signalling(at, once):
     """Return a Training.after_batch that sends this process the signals `at` batches of these numbers."""
-    after_batch, batches = training.Training.after_batch, []
+    after_batch, batches = steps.Training.after_batch, []
 
     def counted(self):
         batches.append(self)
@@ -50,15 +46,15 @@ def signalling(at, once):
 def talk(arguments):
     """Print as JSON what the workers tell each other; what the chief says takes several blocks."""
     settings = finetune.Settings(peer_timeout=float(arguments[0]))
-    with distribution.Distribution(settings) as group:
+    with strategy.Distribution(settings) as group:
         number, said = group.share[0], {}
         said['gather'] = [[len(text), set(text) == {'ü'}, *rest] for text, *rest in
-                          group.gather(['ü' * 100_000 * (1 + number), number, None])]
+                          group.all_gather_object(['ü' * 100_000 * (1 + number), number, None])]
         group.exchange.timeout = 5
-        with group.patience():
+        with group.barrier():
             time.sleep(8 * number)
-        said['from_chief'] = group.from_chief(lambda: {'of': number})
-        for name, action in (('failure', lambda: group.from_chief(lambda: int('x'))),
+        said['broadcast_from_chief'] = group.broadcast_from_chief(lambda: {'of': number})
+        for name, action in (('failure', lambda: group.broadcast_from_chief(lambda: int('x'))),
                              ('agreement', lambda: group.check_agreement({'seed': number, 'run_dir': number}))):
             try:
                 action()
@@ -73,10 +69,10 @@ def main():
     if options.get('devices'):
         split_cpu(options['devices'])
     if options.get('at'):
-        training.Training.after_batch = signalling({int(number): options['at'][number] for number in options['at']},
+        steps.Training.after_batch = signalling({int(number): options['at'][number] for number in options['at']},
                                                    options['once'])
     Checkpoints.SECONDS_BETWEEN_STEPS = -1
-    console.run_command(talk if options.get('talk') else finetune.main, sys.argv[2:])
+    command.run_command(talk if options.get('talk') else finetune.main, sys.argv[2:])
 
 
 if __name__ == '__main__':

@@ -5,12 +5,14 @@ import warnings
 
 import numpy as np
 import pytest
-from caffe_files import SHAPES, blob, caffemodel, drawn_images, drawn_layers, field, layer, varint
-from conftest import ROOT, shared
 
-import caffemodel as reader
-from alexnet import AlexNet, tf
-from weights import LAYER_SHAPES, main, read_weights
+from alexnet import AlexNet
+from convert_weights import main
+from runtime.tf1 import tf
+from tests.caffe_files import SHAPES, blob, caffemodel, drawn_images, drawn_layers, field, layer, varint
+from tests.helpers import ROOT, shared
+from weight_files import caffemodel as reader
+from weight_files.reader import LAYER_SHAPES, read_weights
 
 CAFFE_FC8 = os.path.join(ROOT, 'tests', 'reference', 'caffe_fc8.npy')
 
@@ -95,7 +97,8 @@ def test_the_written_file_is_of_the_public_layout(full_size):
 
 LOAD = '''
 import os, sys
-from alexnet import AlexNet, tf
+from alexnet import AlexNet
+from runtime.tf1 import tf
 *paths, folder = sys.argv[1:]
 def peak_memory():  # not getrusage: its peak is also that of the process that started this one
     return next(int(line.split()[1]) * 1024 for line in open('/proc/self/status') if line.startswith('VmHWM'))

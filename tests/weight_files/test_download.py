@@ -7,21 +7,20 @@ import time
 import numpy as np
 import pytest
 
-import download
-import weights
+from weight_files import download, find
 
 
 @pytest.fixture
 def content(tmp_path, monkeypatch):
     """A weight file's bytes, 400 kB, and limits so small that tests of it are quick."""
-    monkeypatch.setattr(weights, 'LAYER_SHAPES', {'conv1': (5, 5, 10, 200), 'fc8': (100, 500)})
+    monkeypatch.setattr(find, 'LAYER_SHAPES', {'conv1': (5, 5, 10, 200), 'fc8': (100, 500)})
     monkeypatch.setattr(download, 'TIMEOUT', 1)
     monkeypatch.setattr(download, 'SPEED_PERIOD', 0.5)
     monkeypatch.setattr(download, 'RETRY_SIZE', 100_000)
     monkeypatch.setenv('no_proxy', '127.0.0.1')
     random = np.random.RandomState(0)
     np.save(tmp_path / 'source.npy', {layer: [np.float32(random.rand(*shape)), np.float32(random.rand(shape[-1]))]
-                                      for layer, shape in weights.LAYER_SHAPES.items()}, allow_pickle=True)
+                                      for layer, shape in find.LAYER_SHAPES.items()}, allow_pickle=True)
     return (tmp_path / 'source.npy').read_bytes()
 
 
@@ -136,7 +135,7 @@ def server(content):
     ('cut_and_changed', [None, 'bytes=250000-']), ('cut_without_version', [None, None])])
 def test_a_right_file_arrives(server, content, tmp_path, behaviour, ranges):
     (tmp_path / 'here').mkdir()
-    weights.download_weights(server.address(behaviour), str(tmp_path / 'here' / 'w.npy'))
+    find.download_weights(server.address(behaviour), str(tmp_path / 'here' / 'w.npy'))
     assert (tmp_path / 'here' / 'w.npy').read_bytes() == content
     assert os.listdir(tmp_path / 'here') == ['w.npy']
     assert os.stat(tmp_path / 'here' / 'w.npy').st_mode & 0o777 == 0o644  # others may read it, as any new file
@@ -151,10 +150,10 @@ def test_a_right_file_arrives(server, content, tmp_path, behaviour, ranges):
     ('other_shapes', 'what arrived does not fit: conv1 is missing. It has conv9 fc8 .AlexNet has no conv9', 1),
     ('not_finite', 'what arrived: layer conv1 holds values that are not finite', 1)])
 def test_what_is_wrong_is_said_and_leaves_nothing(server, tmp_path, monkeypatch, behaviour, message, tries):
-    monkeypatch.setattr(weights, 'FILE_LIMIT', 1 << 20)
+    monkeypatch.setattr(find, 'FILE_LIMIT', 1 << 20)
     (tmp_path / 'here').mkdir()
     with pytest.raises((OSError, ValueError), match=message) as error:
-        weights.download_weights(server.address(behaviour), str(tmp_path / 'here' / 'w.npy'))
+        find.download_weights(server.address(behaviour), str(tmp_path / 'here' / 'w.npy'))
     assert '\n' not in str(error.value)
     assert os.listdir(tmp_path / 'here') == [] and len(server.requests) == tries
 
@@ -163,23 +162,23 @@ def test_a_server_that_is_not_there(content, tmp_path):
     with socket.socket() as taken:  # bound, but not listening: connections are refused
         taken.bind(('127.0.0.1', 0))
         with pytest.raises(OSError, match='refused'):
-            weights.download_weights(f'http://127.0.0.1:{taken.getsockname()[1]}/w.npy', str(tmp_path / 'w.npy'))
+            find.download_weights(f'http://127.0.0.1:{taken.getsockname()[1]}/w.npy', str(tmp_path / 'w.npy'))
     assert os.listdir(tmp_path) == ['source.npy']
 
 
 def test_auto_downloads_once_or_says_why_not_and_starts_with_less(server, content, tmp_path, monkeypatch, capsys):
     (tmp_path / 'here').mkdir()
-    monkeypatch.setattr(weights, 'PUBLIC_ADDRESS', server.address('missing'))
-    assert weights.find_weights('auto', str(tmp_path / 'here')) == str(tmp_path / 'here/sample/starter_weights.npy')
+    monkeypatch.setattr(find, 'BVLC_ALEXNET_URL', server.address('missing'))
+    assert find.find_weights('auto', str(tmp_path / 'here')) == str(tmp_path / 'here/starter_weights/starter_weights.npy')
     reason = 'could not be downloaded: HTTP Error 404: Not Found'
     assert capsys.readouterr().err == f'{server.address("missing")} {reason}\n'
-    monkeypatch.setattr(weights, 'PUBLIC_ADDRESS', server.address('whole'))
+    monkeypatch.setattr(find, 'BVLC_ALEXNET_URL', server.address('whole'))
     for _ in range(2):
-        path = weights.find_weights('auto', str(tmp_path / 'here'))
+        path = find.find_weights('auto', str(tmp_path / 'here'))
         assert path == str(tmp_path / 'here' / 'bvlc_alexnet.npy')
     assert len(server.requests) == 2 and open(path, 'rb').read() == content
 
 
 def test_a_folder_that_can_not_be_written_is_an_error_of_the_download(server, tmp_path):
     with pytest.raises(OSError):
-        weights.download_weights(server.address('whole'), str(tmp_path / 'nowhere' / 'w.npy'))
+        find.download_weights(server.address('whole'), str(tmp_path / 'nowhere' / 'w.npy'))

@@ -10,10 +10,12 @@ import warnings
 
 import numpy as np
 import pytest
-from caffe_files import blob, caffemodel, layer
-from conftest import ROOT, random_conv_weights, shared
 
-from weights import LAYER_SHAPES, find_weights, main, read_file, read_weights, weights_table
+from convert_weights import main, weights_table
+from tests.caffe_files import blob, caffemodel, layer
+from tests.helpers import ROOT, random_conv_weights, shared
+from weight_files.find import find_weights
+from weight_files.reader import LAYER_SHAPES, read_file, read_weights
 
 
 def small_layers():
@@ -303,7 +305,7 @@ def test_table_tells_caffenet_from_alexnet(tmp_path, order, said, v1):
 
 def run(*arguments):
     """Run the command; return (exit status, standard output, standard error)."""
-    command = [sys.executable, 'weights.py', *map(str, arguments)]
+    command = [sys.executable, 'convert_weights.py', *map(str, arguments)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     return done.returncode, done.stdout, done.stderr
 

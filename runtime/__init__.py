@@ -1,0 +1,1 @@
+"""What every command needs: flags, exit statuses, files, TensorFlow 1."""

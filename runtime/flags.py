@@ -1,0 +1,225 @@
+"""Settings: dataclasses whose fields are flags, checked alike on the command line and in the file.
+
+    @dataclasses.dataclass(frozen=True)
+    class Settings(CheckedSettings):
+        dropout_rate: float = flag(0.5, 'fraction of outputs dropped', low=0, below=1, group='Training')
+
+declares the setting `dropout_rate`, its flag `--dropout_rate`, its `--help`, its check and the check's message.
+"""
+
+import argparse
+import dataclasses
+import difflib
+import math
+import os
+import shlex
+import typing
+
+
+def flag(default, help, *, low=None, high=None, above=None, below=None, choices=None, group=None):
+    """Return a dataclass field for a setting with a default and a help text.
+
+    low, high: smallest and largest legal number; above, below: limits that are not legal themselves.
+    choices: legal words of a setting of several words. group: title of the group of `--help` that
+    begins with this setting.
+    """
+    limits = {'low': low, 'high': high, 'above': above, 'below': below}
+    return dataclasses.field(default=default, metadata={
+        'help': help, 'group': group, 'choices': choices,
+        'limits': {name: limit for name, limit in limits.items() if limit is not None}})
+
+
+def positional(help):
+    """Return a dataclass field without a default, which is given by its place on the command line."""
+    return dataclasses.field(metadata={'help': help, 'group': None, 'choices': None, 'limits': {}})
+
+
+class CheckedSettings:
+    """Base of a frozen dataclass of settings: no instance has a value that its flag would refuse.
+
+    A list of words is as good as a tuple, one word is a tuple of one, and a path object is its text.
+    Raises ValueError naming every setting whose value is not legal.
+    """
+
+    def __post_init__(self):
+        errors = []
+        for field in dataclasses.fields(self):
+            try:
+                value = legal_value(field, getattr(self, field.name))
+                object.__setattr__(self, field.name, value)
+            except ValueError as error:
+                errors.append(str(error))
+        if errors:
+            raise ValueError('; '.join(errors))
+
+
+def value_type(field):
+    """Return (type of a setting's value, whether None is legal, too)."""
+    kinds = typing.get_args(field.type)
+    if type(None) not in kinds:
+        return field.type, False
+    return next(kind for kind in kinds if kind is not type(None)), True
+
+
+def legal_value(field, value):
+    """Return the value of a setting as its type has it; raise ValueError if it is not legal."""
+    kind, optional = value_type(field)
+    if value is None and optional:
+        return None
+    if isinstance(value, os.PathLike):
+        value = os.fspath(value)
+    if typing.get_origin(kind) is tuple:
+        return legal_words(field, value)
+    if typing.get_origin(kind) is typing.Literal:
+        legal = value in typing.get_args(kind) and isinstance(value, str)
+    elif kind is float:
+        legal = isinstance(value, (int, float)) and not isinstance(value, bool)
+    else:
+        legal = type(value) is kind
+    if not legal or not is_within(value, field.metadata['limits']):
+        raise ValueError(f'{field.name} {shown(value)} is not {describe_legal(field)}')
+    return kind(value) if kind is float else value
+
+
+def legal_words(field, value):
+    """Return the words of a setting of several as a tuple; raise ValueError if one is not legal."""
+    words = (value,) if isinstance(value, str) else value
+    if not isinstance(words, (tuple, list)) or not all(isinstance(word, str) for word in words):
+        raise ValueError(f'{field.name} {shown(value)} is not words, such as {example(field)}')
+    choices = field.metadata['choices']
+    unknown = [word for word in words if choices and word not in choices]
+    if unknown:
+        raise ValueError(f'{field.name} {shown(" ".join(unknown))} is not one of {" ".join(choices)}, '
+                         'blanks between')
+    if not words and not value_type(field)[1]:
+        raise ValueError(f'{field.name} names nothing')
+    return tuple(words)
+
+
+def is_within(value, limits):
+    """Return whether a number is finite and within the limits of a setting; other values have none."""
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        return True
+    return (math.isfinite(value)
+            and ('low' not in limits or value >= limits['low'])
+            and ('high' not in limits or value <= limits['high'])
+            and ('above' not in limits or value > limits['above'])
+            and ('below' not in limits or value < limits['below']))
+
+
+def describe_legal(field):
+    """Return what values a setting may have, in words: 'a number, 0 to below 1, or None'."""
+    kind, optional = value_type(field)
+    if typing.get_origin(kind) is typing.Literal:
+        text = f'one of {", ".join(typing.get_args(kind))}'
+    else:
+        name = {int: 'a whole number', float: 'a number', bool: 'True or False', str: 'text'}[kind]
+        text = ', '.join([name, *filter(None, [describe_limits(field)])])
+    return f'{text}, or None' if optional else text
+
+
+def describe_limits(field):
+    """Return the legal range of a setting's number in words, '0 to below 1', or '' without limits."""
+    limits = field.metadata['limits']
+    start = f'{limits["low"]}' if 'low' in limits else ''
+    start = f'above {limits["above"]}' if 'above' in limits else start
+    if 'below' in limits:
+        return f'{start} to below {limits["below"]}' if start else f'below {limits["below"]}'
+    if 'high' in limits:
+        return f'{start} to {limits["high"]}' if start else f'at most {limits["high"]}'
+    return start if 'above' in limits or not start else f'{start} or more'
+
+
+def shown(value):
+    """Return a wrong value as a message shows it: text that could be mistaken for a value in quotes."""
+    return value if isinstance(value, str) and value.isprintable() and value.strip() else repr(value)[:200]
+
+
+def example(field):
+    """Return an example of a value of a setting of several words."""
+    return ' '.join(field.metadata['choices'][-2:]) if field.metadata['choices'] else 'a b'
+
+
+class ArgumentParser(argparse.ArgumentParser):
+    """argparse's parser, but a wrong flag is a ValueError, so that it is reported like every error."""
+
+    def error(self, message):
+        raise ValueError(f'{message} (--help lists the flags)')
+
+
+def parse_settings(settings_class, arguments):
+    """Return an instance of the dataclass `settings_class`, each field changed by the flag of its name.
+
+    A field `name: T = flag(default, help)` becomes `--name`: T is str, int, float, bool (`--name`,
+    `--no-name`), tuple[str, ...] (several words), Literal[...] (one of its words), or one of these
+    `| None` (the word None). A field `name: T = positional(help)` is given by its place; T is str,
+    str | None, or tuple[str, ...]. Raises ValueError for unknown flags and for values that are not legal.
+    """
+    parser = ArgumentParser(description=settings_class.__doc__, allow_abbrev=False)
+    target = parser
+    for field in dataclasses.fields(settings_class):
+        if field.metadata['group']:
+            target = parser.add_argument_group(field.metadata['group'])
+        add_argument(target, field)
+    values, unknown = parser.parse_known_args(arguments)
+    values = vars(values)
+    if unknown:
+        near = difflib.get_close_matches(unknown[0].split('=')[0], [f'--{name}' for name in values], 1)
+        hint = f'; did you mean {near[0]}?' if near else ''
+        parser.error(f'unrecognized arguments: {" ".join(unknown)}{hint}')
+    for field in dataclasses.fields(settings_class):
+        if values[field.name] == ['None'] and value_type(field)[1]:
+            values[field.name] = None
+    return settings_class(**values)
+
+
+def add_argument(parser, field):
+    """Add the argument of one setting to an argparse parser or group."""
+    kind, optional = value_type(field)
+    help = field.metadata['help'].replace('%', '%%')
+    if field.default is dataclasses.MISSING:
+        parser.add_argument(field.name, nargs=None if kind is str else '+', help=help)
+        return
+    default = ' '.join(field.default) if isinstance(field.default, tuple) else field.default
+    legal = describe_limits(field)
+    help = f'{help}{f"; {legal}" if legal else ""} [{default}]'
+    options = {'default': field.default, 'help': help}
+    if kind is bool:
+        options['action'] = argparse.BooleanOptionalAction
+    elif typing.get_origin(kind) is typing.Literal:
+        options['choices'] = typing.get_args(kind) + (None,) * optional
+        options['type'] = lambda text: None if optional and text == 'None' else text
+    elif typing.get_origin(kind) is tuple:
+        options.update(nargs='+', metavar='NAME')
+    else:
+        options.update(type=converter(kind, optional), metavar=kind.__name__.upper())
+    parser.add_argument(f'--{field.name}', **options)
+
+
+def converter(kind, optional):
+    """Return the function by which argparse reads a value of this type, or the word None."""
+    def convert(text):
+        return None if optional and text == 'None' else kind(text)
+    convert.__name__ = kind.__name__  # argparse names it in "invalid float value: 'x'"
+    return convert
+
+
+def flag_text(value):
+    """Return the value of a setting as its flag spells it."""
+    return ' '.join(map(str, value)) if isinstance(value, (tuple, list)) else str(value)
+
+
+def flag_words(name, value):
+    """Return the words of a command line that parse_settings reads as this value of a setting."""
+    if isinstance(value, bool):
+        return [f'--{name}' if value else f'--no-{name}']
+    return [f'--{name}', *(value if isinstance(value, (tuple, list)) else [flag_text(value)])]
+
+
+def command_line(script, settings):
+    """Return the shell command `python script ...` that parse_settings reads as these settings."""
+    words = ['python', script]
+    for field in dataclasses.fields(settings):
+        value = getattr(settings, field.name)
+        words += flag_words(field.name, value) if value != field.default else []
+    return shlex.join(words)

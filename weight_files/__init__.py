@@ -1,0 +1,1 @@
+"""From a stranger's weight file to arrays, without TensorFlow."""
