@@ -7,7 +7,7 @@ import sys
 from typing import Literal
 
 from alexnet import LAYERS
-from inputs.checks import read_lists
+from inputs.checks import read_checked_datasets
 from reports.run_log import NoLog, RunLog
 from reports.screen import class_table, layer_table
 from run_folder.checkpoints import Checkpoints, NoCheckpoints
@@ -131,7 +131,10 @@ def finetune(settings):
 
 def make_plan(settings, distribution, folder):
     """Return the TrainingSetup, once every listed file has been looked at and all workers agree; raises ValueError."""
-    data = read_lists(settings, distribution.find_broken)
+    data = read_checked_datasets(
+        settings.train_file, settings.val_file, settings.labels_file, settings.num_classes,
+        skip_broken=settings.skip_broken, cache_dir=settings.cache_dir, num_threads=settings.num_threads,
+        distribute=distribution.find_broken)
     weights_path = distribution.broadcast_from_chief(lambda: choose_weights(settings, folder.settings))
     plan = TrainingSetup(settings, data, weights_path, *choose_layers(settings, weights_path))
     distribution.check_agreement(effective_settings(plan))

@@ -78,7 +78,7 @@ class RunLog:
         """
         images, self.fetch_filters = self.train_images, fetch_filters
         images.start_epoch(0)
-        indices = images.in_shard(images.order)[:min(FIRST_BATCH, self.settings['batch_size'])]
+        indices = images.in_shard(images.epoch_order.order)[:min(FIRST_BATCH, self.settings['batch_size'])]
         self.add_picture(self.step, 'first_batch', image_grids.sheet(
             [image_grids.labelled(image_grids.visible(image, images.mean), self.data.class_names[images.labels[index]])
              for index, image in zip(indices, images.pool.map(images.load, indices))], columns=4))

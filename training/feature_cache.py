@@ -48,7 +48,7 @@ def prepare_batches(plan, session, model, distribution):
 
 def make_generators(settings, data, share=(0, 1)):
     """Return the ImageDataGenerators of training and of validation; share: (worker, workers)."""
-    options = {'nb_classes': len(data.class_names), 'scale_size': scale_size(settings), 'share': share,
+    options = {'nb_classes': len(data.class_names), 'scale_size': scale_size(settings), 'shard': share,
                'crop_size': (IMAGE_SIZE, IMAGE_SIZE), 'seed': settings.seed, 'num_threads': settings.num_threads}
     return [ImageDataGenerator(data.train, settings.horizontal_flip, True, random_crop=settings.random_crop, **options),
             ImageDataGenerator(data.val, **options)]
@@ -76,7 +76,7 @@ def make_sources(settings, session, model, generators, trained):
 
 def find_undecodable(settings, generators):
     """Return {path: what is wrong} of those images of some ImageDataGenerators that can't be decoded."""
-    lists = [generator.image_list.share(*generator.share) for generator in generators]
+    lists = [generator.image_list.shard(*generator.shard) for generator in generators]
     return find_broken(lists, load_image, settings.cache_dir, settings.num_threads, progress_bar('checking images'))
 
 
@@ -152,14 +152,14 @@ class StoredBatches:
 
     def read(self, indices):
         """Return the features and labels at positions in the list."""
-        rows = self.rows[self.generator.flipped[indices].astype(int), indices // self.generator.share[1]]
+        rows = self.rows[self.generator.epoch_order.flipped[indices].astype(int), indices // self.generator.shard[1]]
         return self.array[rows], self.generator.one_hot(indices)
 
 
 def store_batches(session, model, output, generators, folder, share, num_threads, progress):
     """Return the StoredBatches of ImageDataGenerators, after storing what is missing; raises as store_features."""
     start = time.monotonic()
-    parts = [(generator.image_list.share(*generator.share), generator.horizontal_flip) for generator in generators]
+    parts = [(generator.image_list.shard(*generator.shard), generator.horizontal_flip) for generator in generators]
     array, rows, computed = store_features(session, model, output, parts, generators[0].load_unflipped, folder, share,
                                            num_threads, progress)
     print(f'{output} of {sum(part.size for part in rows):,} images, {computed:,} of them computed now '

@@ -145,7 +145,7 @@ class Distribution:
     def find_broken(self, look, image_lists):
         """Return what look(image_lists) does, {path: what is wrong}; each worker looks at its share alone."""
         with self.barrier():
-            broken = look([part.share(*self.share) for part in image_lists])
+            broken = look([part.shard(*self.share) for part in image_lists])
         return self.gather_broken(image_lists, broken)
 
     def gather_broken(self, image_lists, broken):
