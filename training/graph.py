@@ -60,7 +60,7 @@ class TrainingGraph(NamedTuple):
                               for rows in (values, labels))
         for number, replica in enumerate(self.replicas):
             rows = slice(number * len(labels) // count, (number + 1) * len(labels) // count)
-            feed.update({replica.model.twin(inputs, self.model): values[rows], replica.labels: labels[rows],
+            feed.update({replica.model.counterpart(inputs, self.model): values[rows], replica.labels: labels[rows],
                          replica.batch_count: batch_count, replica.keep_prob: keep_prob})
         return feed
 
