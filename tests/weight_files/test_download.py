@@ -144,7 +144,7 @@ def test_a_right_file_arrives(server, content, tmp_path, behaviour, ranges):
 
 @pytest.mark.parametrize('behaviour, message, tries', [
     ('cut_always', 'it ended after 250000 of', 2), ('cut_early', 'it ended after 1000 of', 1),
-    ('drips', 'less than 10000 bytes a second', 1), ('stalls', 'timed out', 1), ('silent', 'timed out', 1),
+    ('drips', 'less than 10000 bytes per second', 1), ('stalls', 'timed out', 1), ('silent', 'timed out', 1),
     ('missing', '404', 1), ('page', 'what arrived is not a weight file: it is a web page', 1),
     ('too_large', 'larger than', 1), ('endless', 'larger than', 1),
     ('other_shapes', 'what arrived does not fit: conv1 is missing. It has conv9 fc8 .AlexNet has no conv9', 1),
