@@ -29,9 +29,10 @@ def flag(default, help, *, low=None, high=None, above=None, below=None, choices=
         'limits': {name: limit for name, limit in limits.items() if limit is not None}})
 
 
-def positional(help):
-    """Return a dataclass field without a default, which is given by its place on the command line."""
-    return dataclasses.field(metadata={'help': help, 'group': None, 'choices': None, 'limits': {}})
+def positional(help, default=dataclasses.MISSING):
+    """Return a dataclass field for an argument given by its place; optional if it has a default."""
+    return dataclasses.field(default=default, metadata={
+        'help': help, 'group': None, 'choices': None, 'limits': {}, 'positional': True})
 
 
 class CheckedSettings:
@@ -179,8 +180,11 @@ def add_argument(parser, field):
     """Add the argument of one setting to an argparse parser or group."""
     kind, optional = value_type(field)
     help = field.metadata['help'].replace('%', '%%')
-    if field.default is dataclasses.MISSING:
-        parser.add_argument(field.name, nargs=None if kind is str else '+', help=help)
+    if field.metadata.get('positional'):
+        if field.default is not dataclasses.MISSING:
+            parser.add_argument(field.name, nargs='?', default=field.default, help=help)
+        else:
+            parser.add_argument(field.name, nargs=None if kind is str else '+', help=help)
         return
     default = ' '.join(field.default) if isinstance(field.default, tuple) else field.default
     legal = describe_limits(field)

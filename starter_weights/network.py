@@ -20,14 +20,14 @@ class PretrainingNetwork(AlexNet):
         """Build the graph."""
         self.create_convolutions()
 
-    def add_biases(self, name, x, biases):
+    def add_biases(self, layer, x, biases):
         """Normalise each channel, then scale it and add the bias; in training, also note how to average the moments."""
-        with tf.variable_scope(name):
+        with tf.variable_scope(layer):
             ones, zeros = tf.ones_initializer(), tf.zeros_initializer()
             scale = tf.get_variable('scale', biases.shape, initializer=ones)
             mean = tf.get_variable('mean', biases.shape, initializer=zeros, trainable=False)
             variance = tf.get_variable('variance', biases.shape, initializer=ones, trainable=False)
-        self.moments[name] = scale, mean, variance
+        self.moments[layer] = scale, mean, variance
         if not self.training:
             return tf.nn.batch_normalization(x, mean, variance, biases, scale, EPSILON)
         x, *batch = tf.nn.fused_batch_norm(x, scale, biases, epsilon=EPSILON)
