@@ -108,16 +108,16 @@ class Settings(CheckedSettings):
 
 
 STARTER_WARNING = (
-    'WARNING: these are not the ImageNet weights. conv1 to conv5 are starter weights, which have seen '
-    'drawings alone, and fc6, fc7 and fc8 start from random values: results on real photos will be '
-    'far below those with the ImageNet weights. See docs/weights.md')
+    'WARNING: these are not the ImageNet weights. conv1 to conv5 are starter weights, which have '
+    'seen drawings alone, and fc6, fc7 and fc8 start from random values: results on real photos '
+    'will be far below those with the ImageNet weights. See docs/weights.md')
 
 
 def finetune(settings):
     """Train as the settings say; return (best validation accuracy, its epoch, the run folder).
 
-    Where run_dir is the folder of a run, or resume names one, that run is resumed. Raises ValueError
-    for settings or files that do not work, FloatingPointError for a loss that is not finite.
+    Where run_dir is the folder of a run, or resume names one, that run is resumed. Raises
+    ValueError for settings or files that do not work, FloatingPointError for an infinite loss.
     """
     with contextlib.ExitStack() as stack:
         devices = stack.enter_context(Devices(

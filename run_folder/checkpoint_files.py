@@ -43,9 +43,10 @@ class Progress:
 class CheckpointFolder:
     """The folder of a run's checkpoints.
 
-    The text files `last` and `best` hold the name of one checkpoint each. A new checkpoint is written
-    whole; then these files are replaced, `last` after `best`; then the older checkpoints are deleted.
-    So at any moment `last` names a whole checkpoint, and the best one of the epochs up to it exists.
+    The text files `last` and `best` hold the name of one checkpoint each. A new checkpoint is
+    written whole; then these files are replaced, `last` after `best`; then the older checkpoints
+    are deleted. So at any moment `last` names a whole checkpoint, and the best one of the epochs
+    up to it exists.
     """
 
     def __init__(self, run_dir):
@@ -118,5 +119,6 @@ def read_progress(run_dir):
         if progress.name != name or types != [type(value) for value in vars(Progress()).values()]:
             raise ValueError(f'{name}.json belongs to another checkpoint')
     except (OSError, ValueError, TypeError) as error:
-        raise ValueError(f'{run_dir} cannot be resumed, its last checkpoint is broken: {error}') from error
+        raise ValueError(f'{run_dir} cannot be resumed, its last checkpoint is broken: '
+                         f'{error}') from error
     return progress

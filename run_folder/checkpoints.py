@@ -1,4 +1,4 @@
-"""When a run's variables are written to checkpoints, and read again: its last state and its best."""
+"""Checkpoints: when the variables of a run are written, at its last step and at its best epoch."""
 
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +19,8 @@ class Checkpoints:
     SECONDS_BETWEEN_STEPS. Operations are made here, once, before the graph is finalized.
     """
 
-    SECONDS_BETWEEN_EPOCHS = 15  # large layers and short epochs would write half a gigabyte a second
+    # Large layers and short epochs would write half a gigabyte per second.
+    SECONDS_BETWEEN_EPOCHS = 15
     SECONDS_BETWEEN_STEPS = 600
 
     def __init__(self, frozen, trained):

@@ -95,7 +95,7 @@ def cache_features_of(session, model, layer, generators, cache, broken):
     except NotEnoughSpace as error:
         return {}, str(error)
     reason = 'random_crop cuts other pixels in each epoch' if len(fixed) < len(generators) else None
-    return dict(zip(fixed, stored)), reason
+    return dict(zip(fixed, stored, strict=True)), reason
 
 
 def make_folder(cache_dir, name):
@@ -140,13 +140,12 @@ def store_batches(generators, folder, layer, shape, compute, cache, broken):
             store, parts, generators[0].load_unflipped, compute, fraction, cache.num_threads,
             progress_bar(f'computing {layer}'), broken)
         array = store.read().reshape(-1, *shape)
-    if broken:
-        return []
-    print(f'{layer} of {sum(part.size for part in rows):,} images, {computed:,} of them computed now '
-          f'({computed / (time.monotonic() - start):.0f} images/s), is stored in {folder}, '
-          f'{array.nbytes / 1e6:,.0f} MB')
+    if not broken:
+        rate = computed / (time.monotonic() - start)
+        print(f'{layer} of {sum(part.size for part in rows):,} images, {computed:,} of them computed '
+              f'now ({rate:.0f} images/s), is stored in {folder}, {array.nbytes / 1e6:,.0f} MB')
     return [StoredBatches(generator, array, part)
-            for generator, part in zip(generators, rows)]
+            for generator, part in zip(generators, rows, strict=True)]
 
 
 def store_features(store, parts, load_image, compute, fraction, num_threads, progress, broken):
@@ -166,8 +165,10 @@ def store_features(store, parts, load_image, compute, fraction, num_threads, pro
     before, count = store.count, sum(len(wanted) for wanted in missing.values())
     store.check_space(count, fraction)
     compute_features(store, missing, load_image, compute, num_threads, progress, broken)
-    rows = [np.array([[store.rows.get(key, -1) for key in row_keys] for row_keys in part_keys], np.int64)
-            for part_keys in keys]
+    rows = []
+    for part_keys in keys:
+        numbers = [[store.rows.get(key, -1) for key in row_keys] for row_keys in part_keys]
+        rows.append(np.array(numbers, np.int64))
     return rows, store.count - before
 
 
@@ -190,9 +191,9 @@ def image_keys(image_list, mirrored, broken):
 def find_missing(store, parts, keys):
     """Return {path: {key: whether it is of the mirror image}} of the features that a store lacks."""
     missing = {}
-    for (image_list, _), part_keys in zip(parts, keys):
+    for (image_list, _), part_keys in zip(parts, keys, strict=True):
         for flipped, row_keys in enumerate(part_keys):
-            for path, key in zip(image_list.paths, row_keys):
+            for path, key in zip(image_list.paths, row_keys, strict=True):
                 if key and key not in store.rows:
                     missing.setdefault(path, {})[key] = bool(flipped)
     return missing

@@ -66,7 +66,7 @@ def make_train_op(loss, learning_rate, setup, from_scratch, pretrained):
     scale = 1.0 if setup.optimizer == 'adam' else learning_rate
     gradients = tf.gradients(scale * loss, variables)
     sampled = {variable.op.name: sample_gradient(gradient, scale)
-               for variable, gradient in zip(variables, gradients)}
+               for variable, gradient in zip(variables, gradients, strict=True)}
     gradients = add_weight_decay(gradients, variables, scale * setup.weight_decay, setup.weight_decay)
     return apply_gradients(gradients, learning_rate, setup, from_scratch, pretrained), sampled
 
@@ -91,7 +91,7 @@ def add_weight_decay(gradients, variables, factor, weight_decay):
         return gradients
     factor = factor / num_replicas()
     return [gradient + factor * variable if variable.shape.rank > 1 else gradient
-            for gradient, variable in zip(gradients, variables)]
+            for gradient, variable in zip(gradients, variables, strict=True)]
 
 
 def apply_gradients(gradients, learning_rate, setup, from_scratch, pretrained):
@@ -102,7 +102,8 @@ def apply_gradients(gradients, learning_rate, setup, from_scratch, pretrained):
             rate = learning_rate * lr_mult if setup.optimizer == 'adam' else lr_mult
             optimizer = make_optimizer(setup.optimizer, rate, setup.momentum)
             with tf.control_dependencies(steps):  # all GPUs must sum the same gradients at one time
-                steps.append(optimizer.apply_gradients(list(zip(gradients, variables))))
+                pairs = zip(gradients[:len(variables)], variables, strict=True)
+                steps.append(optimizer.apply_gradients(list(pairs)))
         gradients = gradients[len(variables):]
     with tf.control_dependencies(steps):
         return tf.assign_add(tf.train.get_or_create_global_step(), 1).op

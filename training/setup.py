@@ -120,7 +120,7 @@ def find_broken_on_all(workers, check_images, image_lists) -> dict:
     """
     names = 'the training list', 'the validation list'
     fingerprints = [list_fingerprint(image_list) for image_list in image_lists]
-    check_agreement(workers, dict(zip(names, fingerprints)))
+    check_agreement(workers, dict(zip(names, fingerprints, strict=True)))
     with workers.barrier():
         broken = check_images([part.shard(workers.rank, workers.size) for part in image_lists])
     return gather_broken(workers, image_lists, broken)

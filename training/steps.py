@@ -73,10 +73,10 @@ def evaluate(session, graph: TrainingGraph, source: BatchSource, workers, batch_
         batch_loss, batch_correct, replicas = session.run(fetches, feed)
         check_loss(batch_loss, number, 'validation')
         loss_sum, correct = loss_sum + float(batch_loss), correct + int(batch_correct)
-        predictions.append([np.concatenate(parts)[:len(labels)] for parts in zip(*replicas)])
+        predictions.append([np.concatenate(parts)[:len(labels)] for parts in zip(*replicas, strict=True)])
         after_batch()
     predictions = gather_predictions(
-        workers, [np.concatenate(parts) for parts in zip(*predictions)])
+        workers, [np.concatenate(parts) for parts in zip(*predictions, strict=True)])
     return EvaluationResult(loss_sum / batches.data_size, correct / batches.data_size, predictions,
                             time.monotonic() - start)
 

@@ -71,7 +71,7 @@ class WorkerGroup:
             block[self.rank, 1:] = np.frombuffer(content[:BLOCK].ljust(BLOCK), np.uint8)
             content = content[BLOCK:]
             blocks = self.session.run(self.blocks, {self.block: block})
-            texts = [text + np.uint8(row[1:]).tobytes() for text, row in zip(texts, blocks)]
+            texts = [text + np.uint8(row[1:]).tobytes() for text, row in zip(texts, blocks, strict=True)]
             remaining = blocks[:, 0].any()
         return [json.loads(text) for text in texts]
 
