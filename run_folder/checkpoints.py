@@ -18,8 +18,7 @@ class Checkpoints:
     best-<epoch>: the trained layers after the best epoch.
     After an epoch, checkpoints are written if SECONDS_BETWEEN_EPOCHS have passed since the last
     time; until then, the values of the best epoch wait in memory. Within an epoch, `last` is
-    written every SECONDS_BETWEEN_STEPS. The operations are made at once, before the graph is
-    finalized.
+    written every SECONDS_BETWEEN_STEPS. Make the object before the graph is finalized.
     """
 
     # With large layers and short epochs, each epoch would write half a gigabyte per second.

@@ -66,7 +66,7 @@ class RunFolder:
         self.lock = lock
 
     def check_free(self):
-        """Raise ValueError unless the folder is empty but for files of a run killed at its start."""
+        """Raise ValueError unless the folder is empty but for files of a run killed early."""
         is_free = os.path.isdir(self.path) and all(
             name == LOCK or name.startswith('settings.json.part-')
             for name in os.listdir(self.path))
@@ -130,7 +130,7 @@ def check_small_file(path: str):
 
 
 def read_settings(path: str) -> dict:
-    """Return the dict of a run's settings.json; raise ValueError if it is broken or of another format."""
+    """Return the dict of a run's settings.json; raise ValueError if it cannot be used."""
     check_small_file(path)
     try:
         with open(path, encoding='utf-8') as file:
