@@ -55,7 +55,7 @@ def read_resume_state(workers, folder: RunFolder, stored_settings: dict[str, Any
 
     workers: SingleWorker or WorkerGroup.
     folder: holds the run to resume; for a new run, the result is (Progress(), []).
-    stored_settings: what settings.json will hold.
+    stored_settings: the dict for settings.json.
     Raises ValueError if the run in the folder has other classes or UNCHANGEABLE_SETTINGS.
     """
     def read():
