@@ -99,7 +99,8 @@ def table(rates, seconds, batch_size, num_classes):
             size = 4 * parameters(trained, num_classes)
             adding = statistics.median(seconds[trained])
             lines.append(f'| {" ".join(trained)} | {fed} | {one:.0f} | {two:.0f} '
-                         f'| {two / one / 2:.2f} | {size / 1e6:.2f} | {size / MODEL_BYTES:.3f} | {adding:.4f} '
+                         f'| {two / one / 2:.2f} '
+                         f'| {size / 1e6:.2f} | {size / MODEL_BYTES:.3f} | {adding:.4f} '
                          f'| {adding * two / batch_size:.2f} |')
     return lines
 

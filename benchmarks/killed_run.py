@@ -105,8 +105,8 @@ def main(kills='30', seed='0'):
         happened, ended = kill_and_compare(folder, flags, int(kills), int(seed))
     early = sum(name is None for _, name in happened)
     print(f'{len(happened)} kills, {early} of them before the first checkpoint; {ended} runs '
-          'ended, each with the weights, metrics, predictions and files of the undisturbed one, bit '
-          'for bit')
+          'ended, each with the weights, metrics, predictions and files of the undisturbed '
+          'one, bit for bit')
 
 
 if __name__ == '__main__':
