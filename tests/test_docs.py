@@ -87,6 +87,14 @@ def test_named_files_exist(page):
     assert [name for name in names if not (ROOT / name).is_file()] == []
 
 
+def test_every_module_is_on_the_map():
+    text = (ROOT / 'docs' / 'development.md').read_text(encoding='utf-8')
+    rooms = ('.', 'runtime', 'inputs', 'weight_files', 'run_folder', 'training', 'reports')
+    modules = [str(path.relative_to(ROOT)) for room in rooms for path in ROOT.glob(f'{room}/*.py')
+               if path.name != '__init__.py']
+    assert [module for module in modules if f'| `{module}` |' not in text] == []
+
+
 @EACH_PAGE
 def test_commands_run_files_that_exist(page):
     text = page.read_text(encoding='utf-8')
