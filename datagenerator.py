@@ -1,7 +1,10 @@
-"""Batches of images for the network, decoded in threads ahead of it, from lists of image files."""
+"""Batches of images for the network, from list files, decoded in threads ahead of their use."""
 
+import math
 import os
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
 
 import numpy as np
 
@@ -10,121 +13,152 @@ from inputs.lists import ImageList, check_labels, read_list
 from inputs.prefetch import prefetch_map
 
 
-class ImageDataGenerator:
-    """Batches of images and one-hot labels from a list file, one pass over the list after the other.
+class EpochOrder(NamedTuple):
+    """The random choices of an epoch."""
 
-    class_list: a list file, or the ImageList read from one. nb_classes: length of the one-hot labels.
-    horizontal_flip: mirror each image, in each pass, with probability 1/2. shuffle: new order for each pass.
-    crop_size: (width, height) to cut out of the scaled image, anywhere if random_crop, else at its centre; None: all.
-    seed: order, flips and crops depend on it and on the number of the pass alone; None draws one.
-    num_threads: threads that decode; None takes one a core. They work at most a batch ahead.
-    share: (worker, workers); order and batches are those of the whole list, and of each batch comes what belongs to
-    ImageList.share of this worker, down to no image.
+    order: np.ndarray           # int64 [n], positions in the list in the order of the epoch
+    flipped: np.ndarray         # bool [n], by position: whether the mirror image is taken
+    corners: np.ndarray | None  # int64 [n, 2], by position: (top, left) of the crop; None: central
+
+
+def draw_epoch(seed: int, epoch: int, size: int, shuffle: bool, horizontal_flip: bool,
+               max_crop_offset: Sequence[int] | None = None) -> EpochOrder:
+    """Draw the EpochOrder of an epoch from nothing but these values.
+
+    seed: of the run.
+    epoch: number of the epoch, from 0.
+    size: number of images in the list.
+    shuffle: draw an order; False: the order of the list.
+    horizontal_flip: take the mirror image with probability 1/2.
+    max_crop_offset: (top, left) of the last possible crop, pixels; None: crops are central.
+    """
+    random = np.random.default_rng([seed, epoch])
+    flipped = random.random(size) < (0.5 if horizontal_flip else 0)
+    order = np.arange(size)
+    if shuffle:
+        random.shuffle(order)
+    corners = None
+    if max_crop_offset is not None:
+        corners = random.integers(0, np.add(max_crop_offset, 1), (size, 2))
+    return EpochOrder(order, flipped, corners)
+
+
+class ImageDataGenerator:
+    """Batches of images and one-hot labels from a list file, epoch after epoch.
+
+    class_list: a list file, or its ImageList.
+    horizontal_flip: in each epoch, take the mirror image with probability 1/2.
+    shuffle: draw a new order in each epoch.
+    mean: float32 [3], BGR, subtracted from each pixel.
+    scale_size: (width, height) that whole pictures are scaled to.
+    nb_classes: length of the one-hot labels.
+    crop_size: (width, height) cut out of the scaled picture; None: scale_size.
+    random_crop: draw the place of the crop in each epoch; False: the centre.
+    seed: decides, with the number of the epoch, all that is drawn; None: a seed is drawn.
+    num_threads: threads that decode, at most a batch ahead; None: one per core.
+    shard: (index, count). All workers draw the same batches; this one yields the images of each
+        batch whose list position modulo count is index. That may be none.
+
+    Raises ValueError naming every line with a label that is not below nb_classes.
     """
 
-    eval_batch_size = 256  # images at once where no training step follows
-
-    def __init__(self, class_list, horizontal_flip=False, shuffle=False, mean=IMAGENET_MEAN, scale_size=(227, 227),
-                 nb_classes=2, *, crop_size=None, random_crop=False, seed=None, num_threads=None,
-                 share=(0, 1)):
+    def __init__(self, class_list: str | ImageList, horizontal_flip: bool = False,
+                 shuffle: bool = False, mean: Sequence[float] = IMAGENET_MEAN,
+                 scale_size: Sequence[int] = (227, 227), nb_classes: int = 2, *,
+                 crop_size: Sequence[int] | None = None, random_crop: bool = False,
+                 seed: int | None = None, num_threads: int | None = None,
+                 shard: tuple[int, int] = (0, 1)):
         image_list = class_list if isinstance(class_list, ImageList) else read_list(class_list)
         check_labels(image_list, nb_classes)
         self.image_list, self.images, self.labels = image_list, image_list.paths, image_list.labels
-        self.horizontal_flip, self.shuffle = horizontal_flip, shuffle
-        self.mean, self.scale_size, self.n_classes = np.asarray(mean, np.float32), tuple(scale_size), nb_classes
-        self.crop_size, self.random_crop = tuple(crop_size or scale_size), random_crop
+        self.data_size, self.n_classes = len(self.images), nb_classes
+        self.horizontal_flip, self.shuffle, self.random_crop = horizontal_flip, shuffle, random_crop
+        self.mean = np.asarray(mean, np.float32)
+        self.scale_size, self.crop_size = tuple(scale_size), tuple(crop_size or scale_size)
         self.seed = int(np.random.SeedSequence().entropy) if seed is None else seed
-        self.data_size, self.share = len(self.images), share
-        self.epoch = -1
+        self.shard = shard
+        self.eval_batch_size = 256  # images per batch where no training step follows
         self.pool = ThreadPoolExecutor(num_threads or os.cpu_count(), thread_name_prefix='decode')
-        self.reset_pointer()
+        self.prefetched = None
+        self.start_epoch(0)
 
-    def reset_pointer(self):
-        """Begin the next pass over the list."""
-        self.start_epoch(self.epoch + 1)
+    def start_epoch(self, epoch: int, pointer: int = 0) -> None:
+        """Begin an epoch, counted from 0, after its first `pointer` images.
 
-    def start_epoch(self, epoch, pointer=0):
-        """Begin the pass with this number, 0 being the first, after its first `pointer` images.
-
-        Its order and flips are the same whenever it is run.
+        An epoch is the same however often, and in whatever order, epochs are started.
         """
         self.epoch, self.pointer = epoch, pointer
-        self.order = np.arange(self.data_size)
-        random = np.random.default_rng([self.seed, epoch])
-        self.flipped = random.random(self.data_size) < (0.5 if self.horizontal_flip else 0)
-        if self.shuffle:
-            random.shuffle(self.order)
-        room = self.max_crop_offset()
-        self.corners = random.integers(0, room + 1, (self.data_size, 2)) if self.random_crop else None
+        offset = None
+        if self.random_crop:
+            offset = np.subtract(self.scale_size, self.crop_size)[::-1]
+        self.epoch_order = draw_epoch(self.seed, epoch, self.data_size, self.shuffle,
+                                      self.horizontal_flip, offset)
         self.cancel_prefetch()
 
-    def max_crop_offset(self):
-        """Return how far down and to the right the crop could begin in the scaled image, in pixels, int64 [2]."""
-        return np.array(self.scale_size[::-1]) - self.crop_size[::-1]
+    def reset_pointer(self) -> None:
+        """Begin the next epoch."""
+        self.start_epoch(self.epoch + 1)
 
-    def shuffle_data(self):
-        """Put the list into another random order, and begin the pass again."""
-        np.random.default_rng([self.seed, self.epoch, 1]).shuffle(self.order)
-        self.pointer = 0
+    def shuffle_data(self) -> None:
+        """Shuffle the list once more, and begin the epoch again."""
+        order = self.epoch_order.order.copy()
+        np.random.default_rng([self.seed, self.epoch, 1]).shuffle(order)
+        self.epoch_order, self.pointer = self.epoch_order._replace(order=order), 0
         self.cancel_prefetch()
 
-    def cancel_prefetch(self):
-        """Give up images that were being loaded for an order that no longer holds."""
-        if getattr(self, 'prefetched', None) is not None:
+    def cancel_prefetch(self) -> None:
+        """Cancel the loading of images for an order that is no longer valid."""
+        if self.prefetched is not None:
             self.prefetched.close()
         self.prefetched = None
 
-    def take_indices(self, batch_size):
-        """Return the positions in the list of the next at most `batch_size` images of this pass, int64 [n].
-
-        Of a batch that is shared, those of this worker.
-        """
-        indices = self.order[self.pointer:self.pointer + batch_size]
+    def take_indices(self, batch_size: int) -> np.ndarray:
+        """Move on by a batch; return the list positions of its images in this shard, int64 [n]."""
+        indices = self.epoch_order.order[self.pointer:self.pointer + batch_size]
         self.pointer += len(indices)
         return self.in_shard(indices)
 
-    def in_shard(self, indices):
-        """Return those of the positions in the list that belong to this worker."""
-        worker, workers = self.share
-        return indices[indices % workers == worker]
+    def in_shard(self, indices: np.ndarray) -> np.ndarray:
+        """Return the list positions that belong to this shard."""
+        index, count = self.shard
+        return indices[indices % count == index]
 
-    def next_batch(self, batch_size):
-        """Return the next images, float32 [n, height, width, 3], and labels, one-hot float32 [n, nb_classes].
+    def next_batch(self, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the next batch: images, float32 [n, height, width, 3], and one_hot labels.
 
-        n is batch_size, or what is left of the pass; of these, this worker's share. Raises ValueError after the end of
-        the pass, and for an unreadable image.
+        n is batch_size, or the rest of the epoch; with several shards, the part in this one.
+        Raises ValueError after the end of the epoch, and for an image that cannot be read.
         """
-        start, indices = self.pointer, self.take_indices(batch_size)
-        if start >= self.data_size:
-            raise ValueError(f'all {self.data_size} images of this pass are read: call reset_pointer()')
+        if self.pointer >= self.data_size:
+            raise ValueError(f'all {self.data_size} images of this epoch are read: '
+                             'call reset_pointer()')
         if self.prefetched is None:
-            self.prefetched = prefetch_map(self.load, self.in_shard(self.order[start:]), self.pool,
-                                     ahead=-(-batch_size // self.share[1]))
-        images = np.empty((len(indices), self.crop_size[1], self.crop_size[0], 3), np.float32)
+            rest = self.in_shard(self.epoch_order.order[self.pointer:])
+            ahead = math.ceil(batch_size / self.shard[1])
+            self.prefetched = prefetch_map(self.load, rest, self.pool, ahead)
+        indices = self.take_indices(batch_size)
+        images = np.empty((len(indices), *self.crop_size[::-1], 3), np.float32)
         for row in range(len(indices)):
             images[row] = next(self.prefetched)
         return images, self.one_hot(indices)
 
-    def load(self, index):
-        """Return the image at a position in the list, cut and mirrored as this pass has it."""
-        image = self.load_unflipped(self.images[index], None if self.corners is None else self.corners[index])
-        return image[:, ::-1] if self.flipped[index] else image
-
-    def load_unflipped(self, path, corner=None):
-        """Return the image of a file, not mirrored, cut at `corner` = (top, left), else at the centre."""
-        top, left = self.max_crop_offset() // 2 if corner is None else corner
-        image = load_image(path, self.scale_size, self.mean)
-        return image[top:top + self.crop_size[1], left:left + self.crop_size[0]]
-
-    def one_hot(self, indices):
-        """Return the labels at positions in the list as float32 [n, nb_classes]."""
-        labels = np.zeros((len(indices), self.n_classes), np.float32)
-        labels[np.arange(len(indices)), self.labels[indices]] = 1
-        return labels
-
-    def batches(self, batch_size):
-        """Yield what is left of this pass, batch by batch."""
+    def batches(self, batch_size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield the rest of the epoch, batch by batch."""
         while self.pointer < self.data_size:
             yield self.next_batch(batch_size)
 
+    def load(self, index: int) -> np.ndarray:
+        """Return the image at a list position, cropped and mirrored as this epoch has it."""
+        _, flipped, corners = self.epoch_order
+        image = self.load_unflipped(self.images[index], None if corners is None else corners[index])
+        return image[:, ::-1] if flipped[index] else image
 
+    def load_unflipped(self, path: str, corner: Sequence[int] | None = None) -> np.ndarray:
+        """Return the image of a file, cropped at `corner`, (top, left), or at the centre."""
+        return load_image(path, self.scale_size, self.mean, self.crop_size, corner)
+
+    def one_hot(self, indices: np.ndarray) -> np.ndarray:
+        """Return the labels at list positions, float32 [n, nb_classes]."""
+        labels = np.zeros((len(indices), self.n_classes), np.float32)
+        labels[np.arange(len(indices)), self.labels[indices]] = 1
+        return labels

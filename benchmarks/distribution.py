@@ -21,6 +21,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 import finetune
 from benchmarks.speed import FC_LAYERS, draw_full_weights
+from inputs.lists import read_datasets
 from runtime.tf1 import tf
 from training.strategy import Distribution
 from weight_files.reader import LAYER_SHAPES
@@ -102,8 +103,7 @@ def parameters(trained, num_classes):
 
 
 def main(train_list, val_list, conv_weights, rounds='3', epochs='4', batch_size='128'):
-    settings = finetune.Settings(train_file=train_list, val_file=val_list)
-    num_classes = len(finetune.read_lists(settings).class_names)
+    num_classes = len(read_datasets(train_list, val_list)[0].class_names)
     rates, seconds = defaultdict(list), defaultdict(list)
     with tempfile.TemporaryDirectory() as folder:
         full_weights = os.path.join(folder, 'full.npy')

@@ -1,72 +1,125 @@
-"""Looks at every listed file before training, and remembers which were whole, so that the next start is quick."""
+"""Checks before training: every listed file is a complete image; what may be wrong is reported.
+
+Files that passed are remembered, so that the next start is quick.
+"""
 
 import contextlib
 import hashlib
+import json
 import os
 import sys
+from collections.abc import Callable, Iterable
+
+import numpy as np
 
 from inputs.images import check_image, decoder_fingerprint, load_image
-from inputs.lists import SHOWN_ERRORS, list_warnings, read_data
-from inputs.prefetch import prefetch_images
+from inputs.lists import SHOWN_ERRORS, Datasets, ImageList, read_datasets
+from inputs.prefetch import load_images
 from runtime.command import progress_bar
 from runtime.files import new_file
 
 KEY_BYTES = 16
 
 
-def read_lists(settings, shared=lambda look, image_lists: look(image_lists)):
-    """Return the Datasets of the lists, once every listed file has been looked at; says what is left out, or odd.
+def read_checked_datasets(
+        train_file: str, val_file: str, labels_file: str | None, num_classes: int | None, *,
+        skip_broken: bool, cache_dir: str, num_threads: int | None,
+        distribute: Callable = lambda check_images, image_lists: check_images(image_lists),
+) -> Datasets:
+    """Return the Datasets of two list files after a check of every listed file.
 
-    With skip_broken every file is decoded: what only that shows must be known before the number of images goes into the
-    graph. shared: function that returns what look(image_lists) does, and leaves a part of the lists to other workers.
+    Dropped images and list_warnings are reported on standard error.
+
+    train_file, val_file, labels_file, num_classes: as in read_datasets.
+    skip_broken: drop broken images instead of raising. All files are then decoded, because the
+        graph needs the number of images before training decodes them.
+    cache_dir: folder that remembers the files that passed.
+    num_threads: threads that check; None: one per core.
+    distribute: function of (check_images, [ImageList]) that returns check_images([ImageList]);
+        with several workers each one checks a shard.
+
+    Raises ValueError naming every wrong line and, unless skip_broken, every broken image.
     """
-    check = load_image if settings.skip_broken else check_image
+    check = load_image if skip_broken else check_image
 
-    def look(image_lists):
-        return find_broken(image_lists, check, settings.cache_dir, settings.num_threads,
+    def check_images(image_lists):
+        return find_broken(image_lists, check, cache_dir, num_threads,
                            progress_bar('looking at images'))
-    data, broken = read_data(settings.train_file, settings.val_file, settings.labels_file, settings.num_classes,
-                             lambda image_lists: shared(look, image_lists), settings.skip_broken)
+    data, broken = read_datasets(
+        train_file, val_file, labels_file, num_classes,
+        lambda image_lists: distribute(check_images, image_lists), skip_broken)
     if broken:
-        print('\n'.join([f'skip_broken: {len(broken):,} images are left out', *list(broken.values())[:SHOWN_ERRORS]]),
-              file=sys.stderr)
+        lines = [f'skip_broken: {len(broken):,} images are left out', *broken.values()]
+        print('\n'.join(lines[:1 + SHOWN_ERRORS]), file=sys.stderr)
     for line in list_warnings(data):
         print(f'warning: {line}', file=sys.stderr)
     return data
 
 
-def image_key(path, flipped=False):
-    """Return 16 bytes that differ for another file, a changed file, and the mirrored image; OSError if it is gone."""
-    state = os.stat(path)
-    # The time of the last change of the inode, which `touch` can't set back, sees even a careful replacement.
-    identity = f'{os.path.abspath(path)}\0{state.st_size}\0{state.st_mtime_ns}\0{state.st_ctime_ns}\0{flipped}'
-    return hashlib.blake2b(identity.encode('utf-8', 'surrogateescape'), digest_size=KEY_BYTES).digest()
+def find_broken(image_lists: Iterable[ImageList], check: Callable, folder: str,
+                num_threads: int | None = None,
+                progress: Callable = lambda results, count: results) -> dict[str, str]:
+    """Return {path: error} of the listed files that `check` refuses with a ValueError.
 
-
-def find_broken(image_lists, check, folder, num_threads=None, progress=lambda images, count: images):
-    """Return {path: what is wrong} of the listed files that `check` refuses with a ValueError.
-
-    check: images.check_image or images.load_image. Files that passed are remembered in `folder`, and not looked at
-    again until they change. progress: wraps an iterable of a given length and shows how far it is.
+    check: images.check_image or images.load_image.
+    folder: remembers the files that passed; they are not checked again until they change.
+    num_threads: threads that check; None: one per core.
+    progress: wraps an iterable of `count` results and shows how far it is.
     """
     memory = os.path.join(folder, f'{check.__name__}-{decoder_fingerprint()}')
-    whole, passed, broken = read_keys(memory), [], {}
+    known = read_keys(memory)
     keys = {path: key_or_none(path) for part in image_lists for path in part.paths}
-    new = [path for path, key in keys.items() if key not in whole]
+    unknown = [path for path, key in keys.items() if key not in known]
+    errors, passed = {}, []
     try:
-        for path, result in zip(new, progress(prefetch_images(new, num_threads, 64, check), len(new))):
-            if isinstance(result, ValueError):
-                broken[path] = str(result)
-            elif keys[path]:
-                passed.append(keys[path])
+        for position, _ in load_images(unknown, check, errors, num_threads, progress=progress):
+            passed.append(keys[unknown[position]])
     finally:  # also after Ctrl-C
-        if passed:
-            write_keys(memory, b''.join([*whole, *passed]))
-    return broken
+        new = [key for key in passed if key]  # None: the file has appeared since
+        if new:
+            write_keys(memory, [*known, *new])
+    return {unknown[position]: error for position, error in errors.items()}
+
+
+def gather_broken(workers, image_lists: list[ImageList], broken: dict[str, str]) -> dict[str, str]:
+    """Return {path: error} of all workers.
+
+    image_lists: whole lists, which must be the same on all workers. broken: of this worker.
+    """
+    if workers.size == 1:
+        return broken
+    paths = [path for part in image_lists for path in part.paths]
+    positions = workers.all_gather_object([n for n, path in enumerate(paths) if path in broken])
+    others = {}
+    for rank, found in enumerate(positions):
+        for n in found:
+            others[paths[n]] = f'{paths[n]}: broken or missing on worker {rank}'
+    return {**others, **broken}
+
+
+def list_fingerprint(image_list: ImageList) -> str:
+    """Return text that differs for other labels or other names of images, in whatever folder."""
+    names = [os.path.basename(path) for path in image_list.paths]
+    content = json.dumps([names, image_list.labels.tolist()])
+    return f'{len(names)} images ({hashlib.sha256(content.encode()).hexdigest()[:8]})'
+
+
+def image_key(path: str, flipped: bool = False) -> bytes:
+    """Return 16 bytes that differ per file, per change of the file, and for its mirror image.
+
+    Raises OSError for a missing file.
+    """
+    state = os.stat(path)
+    # `touch` cannot set back the time of the last change of the inode, so that this sees even a
+    # careful replacement.
+    identity = '\0'.join(map(str, (os.path.abspath(path), state.st_size, state.st_mtime_ns,
+                                   state.st_ctime_ns, flipped)))
+    content = identity.encode('utf-8', 'surrogateescape')
+    return hashlib.blake2b(content, digest_size=KEY_BYTES).digest()
 
 
 def key_or_none(path):
-    """Return image_key, or None for a file that can't be looked up: the check will say why."""
+    """Return the image_key of a file, or None if it is missing: the check says why."""
     try:
         return image_key(path)
     except (OSError, ValueError):
@@ -74,7 +127,10 @@ def key_or_none(path):
 
 
 def read_keys(memory):
-    """Return the set of keys in a file; empty without one. Of other content, no key is one of an image."""
+    """Return the set of keys in a file; empty without a file.
+
+    A damaged file gives keys that no image has.
+    """
     try:
         with open(memory, 'rb') as file:
             content = file.read()
@@ -83,9 +139,57 @@ def read_keys(memory):
     return {content[start:start + KEY_BYTES] for start in range(0, len(content), KEY_BYTES)}
 
 
-def write_keys(memory, content):
-    """Replace a file of keys in one step; where that is not possible, the next start takes longer, and no more."""
+def write_keys(memory, keys):
+    """Replace a file of keys in one step; without write access, the next start takes longer."""
     with contextlib.suppress(OSError):
         os.makedirs(os.path.dirname(memory), exist_ok=True)
         with new_file(memory, 'wb', replace=True) as file:
-            file.write(content)
+            file.write(b''.join(keys))
+
+
+def list_warnings(data: Datasets) -> list[str]:
+    """Return lines about lists that are legal but probably not meant."""
+    warnings = overlap_warnings(data.train, data.val)
+    for image_list in (data.train, data.val):
+        warnings += contradiction_warnings(image_list)
+        warnings += missing_class_warnings(image_list, data.class_names)
+    numbered = [name for number, name in enumerate(data.class_names)
+                if name.isdigit() and name != str(number)]
+    if numbered:
+        warnings.append('some classes have numbers as names; a number in a list means the position '
+                        'of a class, from 0')
+    return warnings
+
+
+def overlap_warnings(train, val):
+    """Return a list with a line about files that are in both lists, or an empty list."""
+    known = {os.path.abspath(path) for path in train.paths}
+    both = [line for path, line in zip(val.paths, val.lines, strict=True)
+            if os.path.abspath(path) in known]
+    if not both:
+        return []
+    return [f'{len(both):,} files of {val.file} are in {train.file} too, the first in line '
+            f'{both[0]}: on these, a network that overfits looks right']
+
+
+def contradiction_warnings(image_list):
+    """Return a list with a line about files with two labels, or an empty list."""
+    last_labels = dict(zip(image_list.paths, image_list.labels, strict=True))
+    lines = [line for path, label, line in zip(*image_list[1:], strict=True)
+             if last_labels[path] != label]
+    if not lines:
+        return []
+    return [f'{len(lines):,} lines of {image_list.file} give a file another label than a later '
+            f'line does, the first is line {lines[0]}']
+
+
+def missing_class_warnings(image_list, class_names):
+    """Return a list with a line about classes without images, or an empty list."""
+    numbers = np.setdiff1d(np.arange(len(class_names)), image_list.labels)
+    if not len(numbers):
+        return []
+    shown = [class_names[number] for number in numbers[:SHOWN_ERRORS]]
+    if len(numbers) > SHOWN_ERRORS:
+        shown.append('...')
+    return [f'{len(numbers)} of {len(class_names)} classes have no image in {image_list.file}: '
+            f'{", ".join(shown)}']

@@ -1,59 +1,70 @@
-"""Reads from an image file's structure, without decoding it, what kind it is, how large, and whether it is whole."""
+"""Image headers: kind, size and completeness of an image file, read without decoding it."""
 
 import io
 import struct
 import zlib
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
-MAX_PIXELS = 200_000_000  # the largest phone cameras; decoding takes up to 8 bytes a pixel
-MAX_BYTES = 1 << 31       # of a file; more than MAX_PIXELS take uncompressed
-JPEG_GARBAGE = 1 << 16    # bytes between two segments that are skipped, as decoders do
+MAX_PIXELS = 200_000_000  # the largest phone cameras; decoding takes up to 8 bytes per pixel
+MAX_BYTES = 1 << 31       # size of a file; more than MAX_PIXELS take uncompressed
+JPEG_GARBAGE = 1 << 16    # bytes skipped between two segments, as decoders do
 
 
 class Header(NamedTuple):
-    """What a file says of its picture; `orientation` as in EXIF, 1 to 8 (1: upright), for PNG and WebP only."""
+    """The header of an image file."""
 
-    kind: str
-    width: int
+    kind: str             # 'JPEG', 'PNG', 'WebP', 'GIF', 'BMP' or 'TIFF'
+    width: int            # pixels, before the orientation is applied
     height: int
-    orientation: int = 1
+    orientation: int = 1  # as in EXIF, 1 to 8 (1: upright); read from PNG and WebP only
 
 
-def read_header(file):
-    """Return the Header of a file that is open for reading bytes.
+def read_header(file: BinaryIO) -> Header:
+    """Return the Header of a file that is open for reading bytes, reading no more than it needs.
 
-    JPEG, PNG and WebP files are whole then: all segments or chunks up to the last are there, those of PNG with the
-    right checksum. Of GIF, BMP and TIFF only decoding can tell. Raises ValueError for other content, for what is cut
-    off, and beyond MAX_PIXELS; reads no more than it needs.
+    A JPEG, PNG or WebP file with a Header is complete: it has all segments or chunks up to the
+    last one, in PNG with the right checksums. GIF, BMP and TIFF files can still be cut off.
+    Raises ValueError for other content, for a file that is cut off, and beyond MAX_PIXELS.
     """
     size = file.seek(0, io.SEEK_END)
-    if not 0 < size <= MAX_BYTES:
-        raise ValueError(f'the file is larger than {MAX_BYTES:,} bytes' if size else 'the file is empty')
+    if not size:
+        raise ValueError('the file is empty')
+    if size > MAX_BYTES:
+        raise ValueError(f'the file is larger than {MAX_BYTES:,} bytes')
     file.seek(0)
-    start = file.read(12)
-    reader = next((reader for signature, reader in READERS.items() if start.startswith(signature)), None)
-    if reader is None or reader is read_webp and start[8:] != b'WEBP':
-        raise ValueError('not a JPEG, PNG, WebP, GIF, BMP or TIFF picture')
+    reader = find_reader(file.read(12))
     try:
         header = reader(file, size)
     except (struct.error, OverflowError) as error:
         raise ValueError('the file is cut off, or its header is broken') from error
     if not 0 < header.width * header.height <= MAX_PIXELS:
-        raise ValueError(f'{header.width} x {header.height} pixels; from 1 to {MAX_PIXELS:,} are read')
+        raise ValueError(f'{header.width} x {header.height} pixels; '
+                         f'from 1 to {MAX_PIXELS:,} are read')
     return header
 
 
+def find_reader(start):
+    """Return the function that reads the header of a file with these first 12 bytes."""
+    for signature, reader in READERS.items():
+        if start.startswith(signature) and (reader is not read_webp or start[8:] == b'WEBP'):
+            return reader
+    raise ValueError('not a JPEG, PNG, WebP, GIF, BMP or TIFF picture')
+
+
 def unpack(file, layout):
-    """Return the numbers of a struct layout from the next bytes of a file; struct.error if it ends before."""
+    """Return the next numbers of a file by a struct layout; raise struct.error at its end."""
     return struct.unpack(layout, file.read(struct.calcsize(layout)))
 
 
 def read_jpeg(file, size):
-    """ITU-T T.81, annex B. Bytes after the end of the image are fine: many cameras add them."""
+    """Return the Header of a JPEG file (ITU-T T.81, annex B).
+
+    Bytes after the end of the image are legal: many cameras add them.
+    """
     file.seek(2)
     shape = None
     while (marker := next_jpeg_marker(file)) not in (0xd9, 0xda):  # end of image, start of scan
-        if 0xd0 <= marker <= 0xd7 or marker == 0x01:  # stand alone
+        if 0xd0 <= marker <= 0xd7 or marker == 0x01:  # markers without a segment
             continue
         length, = unpack(file, '>H')
         following = file.tell() - 2 + length
@@ -62,13 +73,19 @@ def read_jpeg(file, size):
         file.seek(following)
     if shape is None or marker == 0xd9:
         raise ValueError('a JPEG file without a picture')
+    if not has_end_of_image(file, size):
+        raise ValueError('the JPEG file is cut off: it has no end-of-image marker')
+    return Header('JPEG', shape[1], shape[0])
+
+
+def has_end_of_image(file, size):
+    """Return whether an end-of-image marker follows in a JPEG file that is open at its scan."""
     scan = file.tell()
     file.seek(max(size - 2, scan))
-    if file.read() != b'\xff\xd9':
-        file.seek(scan)
-        if b'\xff\xd9' not in file.read(MAX_BYTES):  # in the data of a scan, a zero byte follows each ff
-            raise ValueError('the JPEG file is cut off: it has no end-of-image marker')
-    return Header('JPEG', shape[1], shape[0])
+    if file.read() == b'\xff\xd9':
+        return True
+    file.seek(scan)
+    return b'\xff\xd9' in file.read(MAX_BYTES)  # in the data of a scan, a zero byte follows each ff
 
 
 def next_jpeg_marker(file):
@@ -83,7 +100,7 @@ def next_jpeg_marker(file):
 
 
 def read_png(file, size):
-    """PNG specification, 3rd edition, sections 5.3 and 11.3."""
+    """Return the Header of a PNG file (PNG specification, 3rd edition, 5.3 and 11.3)."""
     file.seek(8)
     shape, orientation, kind = None, 1, None
     while kind != b'IEND':
@@ -102,7 +119,7 @@ def read_png(file, size):
 
 
 def read_webp(file, size):
-    """RFC 9649."""
+    """Return the Header of a WebP file (RFC 9649)."""
     file.seek(4)
     end = 8 + unpack(file, '<I')[0]
     if end > size:
@@ -133,13 +150,16 @@ def webp_shape(kind, start):
 
 
 def read_gif(file, size):
-    """GIF89a specification, section 18."""
+    """Return the Header of a GIF file (GIF89a specification, section 18)."""
     file.seek(6)
     return Header('GIF', *unpack(file, '<HH'))
 
 
 def read_bmp(file, size):
-    """The headers of OS/2 (12 bytes) and of Windows; a negative height means that rows begin at the top."""
+    """Return the Header of a BMP file of OS/2 (header of 12 bytes) or of Windows.
+
+    A negative height means that the rows begin at the top.
+    """
     file.seek(14)
     length, = unpack(file, '<I')
     width, height = unpack(file, '<HH' if length == 12 else '<ii')
@@ -147,25 +167,28 @@ def read_bmp(file, size):
 
 
 def read_tiff(file, size):
-    """TIFF 6.0, sections 2 and 8."""
+    """Return the Header of a TIFF file (TIFF 6.0, sections 2 and 8)."""
     file.seek(0)
     tags = tiff_tags(file)
     return Header('TIFF', tags.get(256, 0), tags.get(257, 0))
 
 
 def tiff_tags(file):
-    """Return {tag: number} of the single numbers in the first directory of a TIFF file that is open at its start."""
+    """Return {tag: number} of the first directory of a TIFF file that is open at its start.
+
+    Tags of other types, or of several numbers, are not returned.
+    """
     order = '<' if file.read(4)[:2] == b'II' else '>'
     file.seek(unpack(file, f'{order}I')[0])
     count, = unpack(file, f'{order}H')
     entries = [unpack(file, f'{order}HHI4s') for _ in range(count)]
     layouts = {3: 'H2x', 4: 'I'}
-    return {tag: struct.unpack(order + layouts[kind], value)[0] for tag, kind, length, value in entries
-            if kind in layouts and length == 1}
+    return {tag: struct.unpack(order + layouts[kind], value)[0]
+            for tag, kind, length, value in entries if kind in layouts and length == 1}
 
 
 def exif_orientation(content):
-    """Return the orientation, 1 to 8, in EXIF data; 1 where there is none, or they are broken (EXIF 2.3, 4.6.4)."""
+    """Return the orientation in EXIF data, 1 to 8; 1 if none is readable (EXIF 2.3, 4.6.4)."""
     try:
         orientation = tiff_tags(io.BytesIO(content.removeprefix(b'Exif\0\0'))).get(274)
     except struct.error:
@@ -173,5 +196,7 @@ def exif_orientation(content):
     return orientation if orientation in range(1, 9) else 1
 
 
-READERS = {b'\xff\xd8\xff': read_jpeg, b'\x89PNG\r\n\x1a\n': read_png, b'RIFF': read_webp, b'GIF87a': read_gif,
-           b'GIF89a': read_gif, b'BM': read_bmp, b'II*\0': read_tiff, b'MM\0*': read_tiff}
+READERS = {  # first bytes of a file: function that reads its header
+    b'\xff\xd8\xff': read_jpeg, b'\x89PNG\r\n\x1a\n': read_png, b'RIFF': read_webp,
+    b'GIF87a': read_gif, b'GIF89a': read_gif, b'BM': read_bmp,
+    b'II*\0': read_tiff, b'MM\0*': read_tiff}

@@ -48,7 +48,7 @@ class RunLog:
         self.rows, self.best, self.predictions, self.troubles, self.pictures = list(rows), best_row(rows), None, {}, {}
         self.step, self.next_summaries, self.lines, self.drawing = step, 0, 0, None
         while self.next_summaries <= step:  # what is computed beside a step can change its last bits
-            self.wants_summaries(self.next_summaries)
+            self.summaries_due(self.next_summaries)
         self.next_picture, self.picture_time = 1, -np.inf
         self.write_rows()
         self.events = EventFile(run_dir, step)
@@ -78,13 +78,13 @@ class RunLog:
         """
         images, self.fetch_filters = self.train_images, fetch_filters
         images.start_epoch(0)
-        indices = images.in_shard(images.order)[:min(FIRST_BATCH, self.settings['batch_size'])]
+        indices = images.in_shard(images.epoch_order.order)[:min(FIRST_BATCH, self.settings['batch_size'])]
         self.add_picture(self.step, 'first_batch', image_grids.sheet(
             [image_grids.labelled(image_grids.visible(image, images.mean), self.data.class_names[images.labels[index]])
              for index, image in zip(indices, images.pool.map(images.load, indices))], columns=4))
         self.add_picture(self.step, 'conv1_filters', image_grids.filters(fetch_filters()))
 
-    def wants_summaries(self, step):
+    def summaries_due(self, step):
         """Say whether the state of the layers is to be written at this step, and count on it.
 
         That is every display_step, and after 20 times display_step at ever longer intervals, each 5 % of the way so
@@ -231,20 +231,15 @@ class RunLog:
 class NoLog(contextlib.nullcontext):
     """The log on a worker that is not the chief: it has the rows, the chief the rest."""
 
-    def __init__(self, run_dir, rows):
+    def __init__(self):
         super().__init__(self)
-        self.run_dir, self.rows = run_dir, list(rows)
 
-    @property
-    def best(self):
-        return best_row(self.rows)
-
-    def write_epoch(self, step, metrics, predictions, is_best, is_final):
-        self.rows.append(metrics)
+    def summaries_due(self, step):
+        return False
 
     def leave(self, *arguments):
         """Do nothing."""
 
-    begin = show_best = wants_summaries = leave
+    begin = show_best = write_epoch = leave
 
 

@@ -148,13 +148,14 @@ class ArgumentParser(argparse.ArgumentParser):
         raise ValueError(f'{message} (--help lists the flags)')
 
 
-def parse_settings(settings_class, arguments):
+def parse_settings(settings_class, arguments, defaults=None):
     """Return an instance of the dataclass `settings_class`, each field changed by the flag of its name.
 
     A field `name: T = flag(default, help)` becomes `--name`: T is str, int, float, bool (`--name`,
     `--no-name`), tuple[str, ...] (several words), Literal[...] (one of its words), or one of these
     `| None` (the word None). A field `name: T = positional(help)` is given by its place; T is str,
-    str | None, or tuple[str, ...]. Raises ValueError for unknown flags and for values that are not legal.
+    str | None, or tuple[str, ...]. defaults: {name: value} in place of the defaults of the class.
+    Raises ValueError for unknown flags and for values that are not legal.
     """
     parser = ArgumentParser(description=settings_class.__doc__, allow_abbrev=False)
     target = parser
@@ -162,6 +163,7 @@ def parse_settings(settings_class, arguments):
         if field.metadata['group']:
             target = parser.add_argument_group(field.metadata['group'])
         add_argument(target, field)
+    parser.set_defaults(**(defaults or {}))
     values, unknown = parser.parse_known_args(arguments)
     values = vars(values)
     if unknown:
@@ -194,7 +196,7 @@ def add_argument(parser, field):
         options['choices'] = typing.get_args(kind) + (None,) * optional
         options['type'] = lambda text: None if optional and text == 'None' else text
     elif typing.get_origin(kind) is tuple:
-        options.update(nargs='+', metavar='NAME')
+        options.update(nargs='*' if optional else '+', metavar='NAME')
     else:
         options.update(type=converter(kind, optional), metavar=kind.__name__.upper())
     parser.add_argument(f'--{field.name}', **options)

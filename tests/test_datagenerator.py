@@ -1,19 +1,16 @@
 import subprocess
 import sys
-import threading
-from concurrent.futures import ThreadPoolExecutor
 
 import cv2
 import numpy as np
 import pytest
 
-from datagenerator import ImageDataGenerator
-from inputs.prefetch import prefetch_map
+from datagenerator import ImageDataGenerator, draw_epoch
 from tests.helpers import ROOT, write_list
 
 
 def numbers(images):
-    """Return which of the pictures of `picture_folder` the rows show."""
+    """Return the numbers of the pictures of `picture_folder` that the rows show."""
     return [round((blue + 104) / 20) for blue in images[:, 0, 0, 0]]
 
 
@@ -32,16 +29,32 @@ def test_every_image_once_an_epoch_and_a_short_last_batch(picture_list):
     assert orders[0] != orders[1] != orders[2]
 
 
-def test_order_and_flips_follow_from_seed_and_epoch_alone(picture_list):
+def test_an_epoch_follows_from_its_seed_and_number_alone(picture_list):
     first = ImageDataGenerator(picture_list, True, True, nb_classes=3, seed=5)
     again = ImageDataGenerator(picture_list, True, True, nb_classes=3, seed=5)
-    other = ImageDataGenerator(picture_list, True, True, nb_classes=3, seed=6)
     np.random.seed(0)
     first.reset_pointer()
     again.start_epoch(1)
-    np.testing.assert_array_equal(first.order, again.order)
-    np.testing.assert_array_equal(first.flipped, again.flipped)
-    assert other.order.tolist() != ImageDataGenerator(picture_list, True, True, nb_classes=3, seed=5).order.tolist()
+    np.testing.assert_equal(first.epoch_order, again.epoch_order)
+    np.testing.assert_equal(first.epoch_order, draw_epoch(5, 1, 12, True, True))
+    other = draw_epoch(6, 1, 12, True, True)
+    assert other.order.tolist() != first.epoch_order.order.tolist()
+    assert other.flipped.tolist() != first.epoch_order.flipped.tolist()
+
+
+def test_epochs_are_those_of_runs_made_before():
+    """A resumed run reads the rest of its epoch: these numbers were drawn by the first edition."""
+    order, flipped, corners = draw_epoch(5, 3, 8, True, True, (33, 29))
+    assert order.tolist() == [6, 1, 5, 0, 4, 7, 2, 3]
+    assert flipped.tolist() == [False, True, False, True, True, True, False, False]
+    assert corners.tolist() == [[7, 17], [15, 6], [25, 26], [33, 9], [31, 26], [8, 18], [25, 24],
+                                [31, 20]]
+    assert draw_epoch(5, 3, 8, True, True).corners is None
+
+
+def test_without_shuffle_and_flips_nothing_changes():
+    order, flipped, _ = draw_epoch(5, 3, 8, False, False)
+    assert order.tolist() == list(range(8)) and not flipped.any()
 
 
 def test_without_shuffle_the_order_is_the_lists(picture_list):
@@ -61,7 +74,7 @@ def test_horizontal_flip_mirrors_about_half(tmp_path):
     assert (images[:, 100, 0, 0] > 0).all()
 
 
-def test_known_names_work_as_they_did(picture_list):
+def test_the_well_known_methods_work(picture_list):
     data = ImageDataGenerator(picture_list, horizontal_flip=True, shuffle=True, nb_classes=3)
     assert data.data_size == 12
     images, labels = data.next_batch(4)
@@ -82,56 +95,79 @@ def test_an_image_that_vanishes_is_an_error_at_its_turn(tmp_path):
         data.next_batch(2)
 
 
-def test_map_ahead_keeps_order_and_stays_within_its_bound():
-    started, most, lock = [0], [0], threading.Lock()
-
-    def work(item):
-        with lock:
-            started[0] += 1
-        return item * item
-    with ThreadPoolExecutor(4) as pool:
-        for done, value in enumerate(prefetch_map(work, range(200), pool, ahead=10)):
-            assert value == done * done
-            most[0] = max(most[0], started[0] - done)
-    assert most[0] <= 11
+MEMORY_TRIAL = '''
+import resource, sys
+from datagenerator import ImageDataGenerator
+from inputs.checks import find_broken
+from inputs.images import load_image
+from inputs.lists import read_list
+image_list = read_list(sys.argv[1])
+find_broken([image_list], load_image, sys.argv[2])
+data = ImageDataGenerator(image_list, True, True, seed=0)
+for _ in range(6):
+    data.next_batch(128)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+'''
 
 
 def test_memory_does_not_grow_with_the_list(tmp_path, picture_folder):
-    code = ('import resource, sys\nfrom inputs.checks import find_broken\nfrom datagenerator import *\n'
-            'image_list = read_list(sys.argv[1])\nfind_broken([image_list], load_image, sys.argv[2])\n'
-            'data = ImageDataGenerator(image_list, True, True, seed=0)\n'
-            'for _ in range(6): data.next_batch(128)\n'
-            'print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)')
     peaks = []
     for count in (1000, 100_000):
-        path = write_list(tmp_path / f'{count}.txt', [f'{picture_folder}/{n % 12:02d}.png {n % 2}' for n in range(count)])
-        done = subprocess.run([sys.executable, '-c', code, path, tmp_path / 'cache'], cwd=ROOT,
-                              capture_output=True, text=True, check=True)
+        lines = [f'{picture_folder}/{n % 12:02d}.png {n % 2}' for n in range(count)]
+        path = write_list(tmp_path / f'{count}.txt', lines)
+        done = subprocess.run([sys.executable, '-c', MEMORY_TRIAL, path, tmp_path / 'cache'],
+                              cwd=ROOT, capture_output=True, text=True, check=True)
         peaks.append(int(done.stdout) / 1024)
     assert peaks[1] - peaks[0] < 100, peaks
 
 
 @pytest.fixture
 def place_list(tmp_path):
-    """A list of a picture of 256x256 pixels that tell their own place: blue is the column, green the row."""
+    """A list of a picture of 256x256 pixels; blue is the column of a pixel, green its row."""
     rows, columns = np.mgrid[:256, :256].astype(np.uint8)
     cv2.imwrite(str(tmp_path / 'places.png'), np.stack([columns, rows, np.zeros_like(rows)], -1))
     return write_list(tmp_path / 'list.txt', ['places.png 0'] * 200)
 
 
 def corners(images):
-    """Return (left, top) of what each image shows of the picture of `place_list`."""
+    """Return (left, top) of each image in the picture of `place_list`."""
     return [tuple(np.int32(image[0, 0, :2] + (104, 117))) for image in images]
 
 
-def test_crops_are_central_or_anywhere(place_list):
-    options = {'scale_size': (256, 256), 'crop_size': (227, 227), 'mean': (104, 117, 124)}
-    image = ImageDataGenerator(place_list, **options).next_batch(1)[0][0]
-    assert corners([image]) == [(14, 14)] and image.shape == (227, 227, 3)  # 14 is (256 - 227) // 2, as in Caffe
-    data = ImageDataGenerator(place_list, random_crop=True, seed=1, **options)
-    first, second = ([*corners(data.next_batch(200)[0]), data.reset_pointer()][:-1] for _ in range(2))
+CROP = {'scale_size': (256, 256), 'crop_size': (227, 227), 'mean': (104, 117, 124)}
+
+
+def test_crops_are_central(place_list):
+    images, _ = ImageDataGenerator(place_list, **CROP).next_batch(1)
+    assert corners(images) == [(14, 14)]  # (256 - 227) // 2, as in Caffe
+    assert images.shape == (1, 227, 227, 3)
+
+
+def test_random_crops_are_anywhere(place_list):
+    data = ImageDataGenerator(place_list, random_crop=True, seed=1, **CROP)
+    first = corners(data.next_batch(200)[0])
+    data.reset_pointer()
+    second = corners(data.next_batch(200)[0])
     assert first != second
-    for numbers_of_a_side in zip(*first):
-        assert min(numbers_of_a_side) == 0 and max(numbers_of_a_side) == 29  # all 30 places, the last one too
+    for offsets in zip(*first, strict=True):
+        assert min(offsets) == 0 and max(offsets) == 29  # all 30 places, the last one too
     data.start_epoch(0)
     assert corners(data.next_batch(200)[0]) == first
+
+
+def test_shards_yield_the_batches_of_the_whole_list(picture_list):
+    options = {'shuffle': True, 'nb_classes': 3, 'seed': 5}
+    whole = ImageDataGenerator(picture_list, **options)
+    shards = [ImageDataGenerator(picture_list, **options, shard=(index, 2)) for index in (0, 1)]
+    for images, _ in whole.batches(5):
+        even, odd = (numbers(shard.next_batch(5)[0]) for shard in shards)
+        assert all(n % 2 == 0 for n in even) and all(n % 2 == 1 for n in odd)
+        assert sorted(even + odd) == sorted(numbers(images))
+
+
+def test_another_order_cancels_what_was_prefetched(picture_list):
+    data = ImageDataGenerator(picture_list, shuffle=True, nb_classes=3, seed=5)
+    data.next_batch(4)
+    data.start_epoch(1, pointer=3)
+    got = numbers(data.next_batch(9)[0])
+    assert got == draw_epoch(5, 1, 12, True, False).order[3:].tolist()

@@ -17,7 +17,7 @@ from datagenerator import ImageDataGenerator
 from finetune import Settings
 from inputs.checks import find_broken
 from inputs.images import load_image
-from inputs.lists import read_class_names, read_data, read_list
+from inputs.lists import read_class_names, read_datasets, read_list
 from runtime import command
 from runtime.tf1 import tf
 from tests.helpers import ROOT, png_file, write_dark_and_bright, write_list
@@ -67,7 +67,7 @@ def metrics(folder):
 
 
 def test_frozen_layers_keep_the_files_values_bit_for_bit_and_trained_ones_move(settings):
-    data = read_data(settings.train_file, settings.val_file)[0]
+    data = read_datasets(settings.train_file, settings.val_file)[0]
     with tf.Graph().as_default():
         tf.set_random_seed(0)
         path = settings.weights_path
@@ -149,7 +149,7 @@ def test_predictions_keep_the_order_of_the_list_over_batches(run, small_run, tmp
 def test_validation_loss_is_that_of_the_saved_checkpoint(run, settings):
     """Restore the last checkpoint into a new graph and compute the loss of the whole list in one batch, by NumPy."""
     folder = os.path.join(run[2], 'checkpoints')
-    data = read_data(settings.train_file, settings.val_file)[0]
+    data = read_datasets(settings.train_file, settings.val_file)[0]
     with tf.Graph().as_default(), tf.Session() as session:
         network = finetune.build_network(finetune.TrainingSetup(settings, data, settings.weights_path, FC_LAYERS, FC_LAYERS))
         conv = [v for layer in LAYERS if layer not in FC_LAYERS for v in network.model.variables[layer]]
@@ -290,7 +290,7 @@ def test_no_weights_means_every_layer_is_trained(settings):
     assert finetune.choose_layers(settings, None) == (LAYERS, LAYERS)
     only_new = dataclasses.replace(settings, train_layers=('fc8', 'fc7'), skip_layers=('fc8',))
     assert finetune.choose_layers(only_new, 'w.npy') == (('fc7', 'fc8'), ('fc8',))
-    plan = finetune.TrainingSetup(only_new, read_data(settings.train_file, settings.val_file)[0], 'w.npy', ('fc7', 'fc8'), ('fc8',))
+    plan = finetune.TrainingSetup(only_new, read_datasets(settings.train_file, settings.val_file)[0], 'w.npy', ('fc7', 'fc8'), ('fc8',))
     assert finetune.effective_settings(plan)['skip_layers'] == ('fc8',)
     twice = dataclasses.replace(settings, train_layers=('fc8', 'fc7', 'fc8'), skip_layers=('fc8', 'fc7', 'fc8'))
     assert finetune.choose_layers(twice, 'w.npy') == (('fc7', 'fc8'), ('fc7', 'fc8'))
@@ -373,7 +373,7 @@ def test_the_learning_rate_follows_the_schedule_and_reaches_the_step(small_run):
 
 def test_layers_that_keep_pretrained_values_take_smaller_steps(lists, settings, tmp_path):
     """conv5 moves by its share of what it would move by in a step of plain gradient descent."""
-    (data, _), moves = read_data(settings.train_file, settings.val_file), []
+    (data, _), moves = read_datasets(settings.train_file, settings.val_file), []
     for share in (1.0, 0.25):
         with tf.Graph().as_default(), tf.Session() as session:
             tf.set_random_seed(0)

@@ -1,17 +1,17 @@
 import hashlib
 import os
 import shutil
+from collections import Counter
 
 import cv2
 import numpy as np
 import pytest
 
-import finetune
 import make_lists
+from inputs.checks import read_checked_datasets
 from inputs.lists import read_class_names, read_list
-from make_lists import draw
-from runtime import command
-from tests.helpers import shared
+from make_lists import hash_fraction
+from tests.helpers import run_main, shared
 
 
 def picture(path, colour):
@@ -28,65 +28,64 @@ def photos(tmp_path):
     return tmp_path / 'photos'
 
 
-def run(capsys, *arguments):
-    """Run the command in this process; return (exit status, standard output, standard error)."""
-    statuses = []
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(command, 'exit_now', statuses.append)  # the real one would end the tests
-        command.run_command(make_lists.main, [str(argument) for argument in arguments])
-    shown = capsys.readouterr()
-    return statuses[0], shown.out, shown.err
+@pytest.fixture
+def run(capsys):
+    """Function that runs make_lists.py; (exit status, standard output, standard error)."""
+    return lambda *arguments: run_main(make_lists.main, arguments, capsys)
 
 
 def lists_of(folder):
-    """Return {image's path below photos/: list} of the lists in a folder, after a check of the labels."""
-    names, sides = read_class_names(str(folder / 'labels.txt')), {}
-    for side in ('train', 'val'):
-        image_list = read_list(str(folder / f'{side}.txt'))
-        for path, label in zip(image_list.paths, image_list.labels):
+    """Return {path of an image below photos/: 'train' or 'val'}, after a check of the labels."""
+    names, subsets = read_class_names(str(folder / 'labels.txt')), {}
+    for subset in ('train', 'val'):
+        image_list = read_list(str(folder / f'{subset}.txt'))
+        for path, label in zip(image_list.paths, image_list.labels, strict=True):
             assert os.path.isfile(path) and f'/{names[label]}/' in path
-            sides[path.split('photos/')[1]] = side
-    return sides
+            subsets[path.split('photos/')[1]] = subset
+    return subsets
 
 
-def test_class_folders_are_split_by_class(photos, tmp_path, capsys, monkeypatch):
+def test_class_folders_are_split_by_class(photos, tmp_path, run, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    status, shown, _ = run(capsys, 'photos')
-    sides = lists_of(tmp_path)
-    assert status == 0 and len(sides) == 150 and read_class_names('labels.txt') == ['ant', 'bee']
+    status, shown, _ = run('photos')
+    subsets = lists_of(tmp_path)
+    assert status == 0 and len(subsets) == 150 and read_class_names('labels.txt') == ['ant', 'bee']
     for name, count in (('ant', 100), ('bee', 50)):
-        share = sum(side == 'val' for path, side in sides.items() if path.startswith(name)) / count
-        assert 0.1 < share < 0.3
-    assert shown == f'2 classes, {list(sides.values()).count("train")} images in train.txt, ' \
-                    f'{list(sides.values()).count("val")} in val.txt\n'
-    assert all(not os.path.isabs(line) for line in open('train.txt'))
+        val = [path for path, subset in subsets.items()
+               if path.startswith(name) and subset == 'val']
+        assert 0.1 < len(val) / count < 0.3
+    count = Counter(subsets.values())
+    assert shown == (f'2 classes, {count["train"]} images in train.txt, '
+                     f'{count["val"]} in val.txt\n')
+    assert not any(map(os.path.isabs, (tmp_path / 'train.txt').read_text().splitlines()))
 
 
-def test_an_image_stays_on_its_side(photos, tmp_path, capsys):
-    run(capsys, photos, '--output', tmp_path)
+def test_an_image_stays_in_its_subset(photos, tmp_path, run):
+    run(photos, '--output', tmp_path)
     before = lists_of(tmp_path)
     for n in range(200, 500):
         picture(photos / ('ant', 'bee', 'wasp')[n % 3] / f'{n}.png', n)
-    run(capsys, photos, '--output', tmp_path, '--force')
+    run(photos, '--output', tmp_path, '--force')
     after = lists_of(tmp_path)
     assert len(after) == 450 and {path: after[path] for path in before} == before
     (tmp_path / 'elsewhere').mkdir()
     shutil.move(photos, tmp_path / 'elsewhere' / 'photos')
-    run(capsys, tmp_path / 'elsewhere' / 'photos', '--output', tmp_path, '--force')
+    run(tmp_path / 'elsewhere' / 'photos', '--output', tmp_path, '--force')
     assert lists_of(tmp_path) == after
-    run(capsys, tmp_path / 'elsewhere' / 'photos', '--output', tmp_path, '--force', '--seed', 1)
+    run(tmp_path / 'elsewhere' / 'photos', '--output', tmp_path, '--force', '--seed', 1)
     assert lists_of(tmp_path) != after
 
 
-def test_train_and_val_folders_are_kept(tmp_path, capsys):
+def test_train_and_val_folders_are_kept(tmp_path, run):
     for n in range(8):
-        picture(tmp_path / 'photos' / ('train', 'val')[n % 2] / ('x', 'y')[n // 4] / 'deeper' / f'{n}.png', n)
-    assert run(capsys, tmp_path / 'photos', '--output', tmp_path)[0] == 0
-    sides = lists_of(tmp_path)
-    assert len(sides) == 8 and all(path.startswith(side) for path, side in sides.items())
+        folder = tmp_path / 'photos' / ('train', 'val')[n % 2] / ('x', 'y')[n // 4]
+        picture(folder / 'deeper' / f'{n}.png', n)
+    assert run(tmp_path / 'photos', '--output', tmp_path)[0] == 0
+    subsets = lists_of(tmp_path)
+    assert len(subsets) == 8 and all(path.startswith(subset) for path, subset in subsets.items())
 
 
-def test_what_is_left_out_or_odd_is_said(tmp_path, capsys):
+def test_what_is_left_out_or_odd_is_reported(tmp_path, run):
     photos = tmp_path / 'photos'
     for n in range(8):
         picture(photos / ('train', 'val')[n % 2] / ('ant', 'bee')[n // 4] / f'{n}.png', n)
@@ -100,99 +99,116 @@ def test_what_is_left_out_or_odd_is_said(tmp_path, capsys):
     (photos / 'train' / 'empty').mkdir()
     (photos / 'train' / 'ant' / 'Thumbs.db').write_bytes(b'\xd0\xcf\x11\xe0')
     (photos / 'train' / 'ant' / 'notes.jpg').write_text('text')
-    (photos / 'train' / 'ant' / 'cut.png').write_bytes((photos / 'train' / 'ant' / '0.png').read_bytes()[:50])
+    content = (photos / 'train' / 'ant' / '0.png').read_bytes()
+    (photos / 'train' / 'ant' / 'cut.png').write_bytes(content[:50])
     (photos / 'train' / 'readme.txt').write_text('text')
     picture(photos / 'test' / 'ant' / 'x.png', 14)
     (photos / 'train' / 'ant' / 'link').symlink_to(photos / 'test')
-    status, shown, _ = run(capsys, photos, '--output', tmp_path)
+    status, shown, _ = run(photos, '--output', tmp_path)
     assert status == 0 and len(lists_of(tmp_path)) == 12
     assert read_class_names(str(tmp_path / 'labels.txt')) == ['ant', 'bee', 'lonely', 'single']
     for line in ('3 hidden files are left out: ',
-                 '1 files outside the class folders are left out: readme.txt', '1 links to folders are left out: link',
+                 '1 files outside the class folders are left out: readme.txt',
+                 '1 links to folders are left out: link',
                  '1 files and folders beside train and val are left out: test',
-                 '2 files are left out: not a JPEG, PNG, WebP, GIF, BMP or TIFF picture: train/ant/Thumbs.db, train/ant/notes.jpg',
+                 '2 files are left out: not a JPEG, PNG, WebP, GIF, BMP or TIFF picture: '
+                 'train/ant/Thumbs.db, train/ant/notes.jpg',
                  '1 files are left out: the PNG file is cut off: train/ant/cut.png',
-                 '1 class folders hold no image and are left out: empty', '1 classes have a single image: single',
-                 '1 classes have no image in train.txt: lonely', '1 classes have no image in val.txt: single',
-                 '1 validation images are the same as a training image: val/ant/copy.png = train/ant/0.png'):
+                 '1 class folders hold no image and are left out: empty',
+                 '1 classes have a single image: single',
+                 '1 classes have no image in train.txt: lonely',
+                 '1 classes have no image in val.txt: single',
+                 '1 validation images are the same as a training image: '
+                 'val/ant/copy.png = train/ant/0.png'):
         assert any(row.startswith(line) for row in shown.splitlines()), shown
 
 
-def test_each_class_of_two_has_one_on_each_side(tmp_path, capsys):
+def test_a_class_of_two_has_one_in_each_list(tmp_path, run):
     for n in range(40):
         picture(tmp_path / 'photos' / f'{n // 2}' / f'{n}.png', n)
-    run(capsys, tmp_path / 'photos', '--output', tmp_path)
-    for side in ('train', 'val'):
-        assert np.bincount(read_list(str(tmp_path / f'{side}.txt')).labels).tolist() == [1] * 20
-    assert read_class_names(str(tmp_path / 'labels.txt')) == [str(n) for n in range(20)]  # not 0, 1, 10, 11
+    run(tmp_path / 'photos', '--output', tmp_path)
+    for name in ('train.txt', 'val.txt'):
+        assert np.bincount(read_list(str(tmp_path / name)).labels).tolist() == [1] * 20
+    names = read_class_names(str(tmp_path / 'labels.txt'))
+    assert names == [str(n) for n in range(20)]  # not 0, 1, 10, 11
 
 
-def test_a_list_is_never_empty(tmp_path, capsys):
+def test_a_list_is_never_empty(tmp_path, run):
     for name in ('ant', 'bee'):
         picture(tmp_path / 'photos' / name / '0.png', len(name))
-    status, _, shown = run(capsys, tmp_path / 'photos', '--output', tmp_path)
-    assert status == 2 and 'no image is left for val.txt' in shown and os.listdir(tmp_path) == ['photos']
+    status, _, shown = run(tmp_path / 'photos', '--output', tmp_path)
+    assert status == 2 and 'no image is left for val.txt' in shown
+    assert os.listdir(tmp_path) == ['photos']
 
 
-def test_draw_is_even_and_follows_from_name_and_seed():
-    drawn = [draw(f'ant/{n}.jpg', 0) for n in range(10000)]
-    assert np.histogram(drawn, 10, (0, 1))[0].min() > 900 and draw('ant/0.jpg', 1) != drawn[0]
-    assert draw('a', 0) == int.from_bytes(hashlib.blake2b(b'0/a', digest_size=8).digest(), 'big') / 2**64
+def test_hash_fraction_is_even_and_follows_from_name_and_seed():
+    fractions = [hash_fraction(f'ant/{n}.jpg', 0) for n in range(10000)]
+    assert np.histogram(fractions, 10, (0, 1))[0].min() > 900
+    assert hash_fraction('ant/0.jpg', 1) != fractions[0]
+    digest = hashlib.blake2b(b'0/a', digest_size=8).digest()
+    assert hash_fraction('a', 0) == int.from_bytes(digest, 'big') / 2**64
 
 
-def test_existing_lists_are_only_replaced_with_force(photos, tmp_path, capsys):
+def test_existing_lists_are_only_replaced_with_force(photos, tmp_path, run):
     (tmp_path / 'val.txt').write_text('precious')
-    status, _, shown = run(capsys, photos, '--output', tmp_path)
+    status, _, shown = run(photos, '--output', tmp_path)
     assert status == 2 and shown.count('\n') == 1 and 'val.txt in' in shown and '--force' in shown
-    assert sorted(os.listdir(tmp_path)) == ['photos', 'val.txt'] and (tmp_path / 'val.txt').read_text() == 'precious'
-    assert run(capsys, photos, '--output', tmp_path, '--force')[0] == 0
+    assert sorted(os.listdir(tmp_path)) == ['photos', 'val.txt']
+    assert (tmp_path / 'val.txt').read_text() == 'precious'
+    assert run(photos, '--output', tmp_path, '--force')[0] == 0
     assert len(lists_of(tmp_path)) == 150
 
 
-def test_all_lists_are_written_or_none(photos, tmp_path, capsys):
-    (tmp_path / 'other' / 'val.txt').mkdir(parents=True)  # a file would be put in its place, and fail there
-    status, _, shown = run(capsys, photos, '--output', tmp_path / 'other', '--force')
-    assert status == 2 and 'val.txt in' in shown and os.listdir(tmp_path / 'other') == ['val.txt']
-    in_the_way = f'labels.txt.part-{os.getpid()}'  # the third one can't be written
+def test_all_lists_are_written_or_none(photos, tmp_path, run):
+    (tmp_path / 'other' / 'val.txt').mkdir(parents=True)  # no file can replace it
+    status, _, shown = run(photos, '--output', tmp_path / 'other', '--force')
+    assert status == 2 and 'val.txt in' in shown
+    assert os.listdir(tmp_path / 'other') == ['val.txt']
+    in_the_way = f'labels.txt.part-{os.getpid()}'  # the third list cannot be written
     (tmp_path / 'lists' / in_the_way).mkdir(parents=True)
-    assert run(capsys, photos, '--output', tmp_path / 'lists')[0] == 2
+    assert run(photos, '--output', tmp_path / 'lists')[0] == 2
     assert os.listdir(tmp_path / 'lists') == [in_the_way]
 
 
 @pytest.mark.parametrize('arguments, named', [
-    (['gone'], 'gone is no folder'), (['.'], 'two or more class folders'), ([], 'FOLDER'), (['photos', '--val', '1'], '--val 1.0'),
+    (['gone'], 'gone is no folder'), (['.'], 'two or more class folders'),
+    ([], 'required: folder'), (['photos', '--val', '1'], 'val 1.0 is not a number, above 0'),
+    (['photos', '--val', '0'], 'val 0.0 is not'), (['photos', '--val', 'nan'], 'val nan is not'),
     (['gone', '--output', 'nowhere'], '--output nowhere is no folder')])
-def test_what_can_not_be_done_is_one_line(photos, tmp_path, capsys, monkeypatch, arguments, named):
+def test_wrong_arguments_end_in_a_line(photos, tmp_path, run, monkeypatch, arguments, named):
     monkeypatch.chdir(tmp_path)
-    status, _, shown = run(capsys, *arguments)
+    status, _, shown = run(*arguments)
     assert status == 2 and named in shown and shown.count('\n') == 1
     assert os.listdir(tmp_path) == ['photos']
 
 
-@pytest.mark.parametrize('sides', [('train', 'test'), ('Train', 'Validation', 'Test')])
-def test_train_and_test_are_no_classes(tmp_path, capsys, sides):
+@pytest.mark.parametrize('subsets', [('train', 'test'), ('Train', 'Validation', 'Test')])
+def test_train_and_test_are_no_classes(tmp_path, run, subsets):
     for n in range(12):
-        picture(tmp_path / 'photos' / sides[n % len(sides)] / ('x', 'y')[n // 6] / f'{n}.png', n)
-    status, _, shown = run(capsys, tmp_path / 'photos', '--output', tmp_path)
-    assert status == 2 and 'are no classes' in shown and shown.count('\n') == 1 and os.listdir(tmp_path) == ['photos']
+        folder = tmp_path / 'photos' / subsets[n % len(subsets)] / ('x', 'y')[n // 6]
+        picture(folder / f'{n}.png', n)
+    status, _, shown = run(tmp_path / 'photos', '--output', tmp_path)
+    assert status == 2 and 'are no classes' in shown and shown.count('\n') == 1
+    assert os.listdir(tmp_path) == ['photos']
 
 
-def test_names_that_a_list_can_not_hold_are_left_out(photos, tmp_path, capsys):
+def test_names_that_a_list_cannot_hold_are_left_out(photos, tmp_path, run):
     picture(photos / 'ant' / 'line\nbreak.png', 1)
     picture(photos / 'ant' / 'tab\there.png', 200)
     os.rename(photos / 'ant' / '000 é.png', os.fsencode(photos / 'ant') + b'/latin \xe9.png')
-    shown = run(capsys, photos, '--output', tmp_path)[1]
-    assert '1 files are left out: a list can not hold their names: ant/line\\nbreak.png' in shown
+    shown = run(photos, '--output', tmp_path)[1]
+    assert '1 files are left out: a list cannot hold their names: ant/line\\nbreak.png' in shown
     assert len(lists_of(tmp_path)) == 151
 
 
-def test_photos_are_learnt_from_with_no_other_preparation(tmp_path, capsys):
+def test_photos_need_no_other_preparation(tmp_path, run, capsys):
     """Hymenoptera, with its stray GIF: finetune.py's own reading of the lists, files and all."""
     photos = shared('data', 'hymenoptera')
-    assert run(capsys, photos, '--output', tmp_path)[0] == 0
-    settings = finetune.Settings(train_file=str(tmp_path / 'train.txt'), val_file=str(tmp_path / 'val.txt'),
-                                 cache_dir=str(tmp_path / 'cache'))
-    data = finetune.read_lists(settings)
-    count = sum(not name.startswith('.') for _, _, names in os.walk(photos) for name in names)
+    assert run(photos, '--output', tmp_path)[0] == 0
+    data = read_checked_datasets(
+        str(tmp_path / 'train.txt'), str(tmp_path / 'val.txt'), None, None, skip_broken=False,
+        cache_dir=str(tmp_path / 'cache'), num_threads=None)
     assert data.class_names == ['ants', 'bees'] and capsys.readouterr().err == ''
-    assert count - len(data.train.paths + data.val.paths) in (0, 1)  # the GIF, if this OpenCV does not read GIF
+    count = sum(not name.startswith('.') for _, _, names in os.walk(photos) for name in names)
+    listed = len(data.train.paths) + len(data.val.paths)
+    assert count - listed in (0, 1)  # the GIF, if this OpenCV does not read GIF

@@ -271,7 +271,7 @@ def test_each_image_is_read_once_an_epoch_in_the_batches_of_one_worker(picture_f
     """Lists of 1 to 9 images, batches of 4: around the batch, and fewer images than workers."""
     image_list = ImageList('list', [str(picture_folder / f'{n:02d}.png') for n in range(count)],
                            np.arange(count, dtype=np.int32), np.arange(count))
-    whole, *shares = (ImageDataGenerator(image_list, shuffle=True, nb_classes=9, seed=3, share=share, num_threads=1)
+    whole, *shares = (ImageDataGenerator(image_list, shuffle=True, nb_classes=9, seed=3, shard=share, num_threads=1)
                       for share in [(0, 1), *((n, workers) for n in range(workers))])
     for epoch in range(2):
         batches = [list(generator.batches(4)) for generator in (whole, *shares)]
