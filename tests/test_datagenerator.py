@@ -89,7 +89,8 @@ def test_the_well_known_methods_work(picture_list):
 
 def test_an_image_that_vanishes_is_an_error_at_its_turn(tmp_path):
     cv2.imwrite(str(tmp_path / 'a.png'), np.zeros((5, 5, 3), np.uint8))
-    data = ImageDataGenerator(write_list(tmp_path / 'list.txt', ['a.png 0', 'a.png 1', 'gone.png 1']))
+    path = write_list(tmp_path / 'list.txt', ['a.png 0', 'a.png 1', 'gone.png 1'])
+    data = ImageDataGenerator(path)
     assert len(data.next_batch(2)[0]) == 2
     with pytest.raises(ValueError, match='gone.png: No such file'):
         data.next_batch(2)
