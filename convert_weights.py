@@ -4,63 +4,88 @@
     python convert_weights.py IN.caffemodel OUT.npy     converts it
 """
 
+import dataclasses
 import os
 
 import numpy as np
 
 from runtime.command import run_command
 from runtime.files import new_file, printable
-from runtime.flags import ArgumentParser
+from runtime.flags import CheckedSettings, flag, parse_settings, positional
 from weight_files.npy import write_npy
 from weight_files.reader import LAYER_SHAPES, layer_differences, read_file, to_float32
 
 
+@dataclasses.dataclass(frozen=True)
+class Settings(CheckedSettings):
+    """Show the layers of a weight file, or convert it to .npy."""
+
+    file: str = positional('a .npy or .caffemodel file')
+    output: str | None = positional('write the layers to this .npy file, as float32', default=None)
+    force: bool = flag(False, 'replace the output file if it exists')
+
+
 def weights_table(layers, types):
-    """Return lines that say what `read_file` found in a weight file, and which of AlexNet's layers it fits."""
-    rows = [('layer', 'shapes', 'type', 'values', 'AlexNet')]
-    for layer, arrays in layers.items():
-        shape = LAYER_SHAPES.get(layer, ())
-        if layer == 'fc8':
-            shape = shape[:1] + arrays[0].shape[-1:]
-        differences = layer_differences(layer, arrays, shape) if shape else ['has no such layer']
-        rows.append((printable(layer, 50), ' '.join(str(array.shape) for array in arrays),
-                     ' '.join(sorted({array.dtype.name for array in arrays})), ', '.join(map(value_range, arrays)),
-                     '; '.join(differences) or 'fits'))
-    widths = [max(map(len, column)) for column in zip(*rows)]
-    lines = ['  '.join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]
+    """Return lines on what `read_file` found: a row per layer, missing layers, CaffeNet's order."""
+    rows = [layer_row(layer, arrays) for layer, arrays in layers.items()]
+    lines = format_table([('layer', 'shapes', 'type', 'values', 'AlexNet'), *rows])
     missing = [layer for layer in LAYER_SHAPES if layer not in layers]
     if missing:
         lines.append(f"AlexNet's layers that it lacks: {' '.join(missing)}")
     if 'LRN' in types and 'Pooling' in types[:types.index('LRN')]:
-        lines.append('It pools before it normalises, as CaffeNet; this network normalises first, as bvlc_alexnet')
+        lines.append('It pools before it normalises, as CaffeNet; this network normalises first, '
+                     'as bvlc_alexnet')
     return lines
 
 
+def layer_row(layer, arrays):
+    """Return the cells of a layer: name, shapes, types, ranges of values, and whether it fits."""
+    differences = ['has no such layer']
+    if layer in LAYER_SHAPES:
+        # fc8 may have any number of classes.
+        shape = LAYER_SHAPES[layer] if layer != 'fc8' else (4096, *arrays[0].shape[-1:])
+        differences = layer_differences(layer, arrays, shape)
+    return (printable(layer, 50), ' '.join(str(array.shape) for array in arrays),
+            ' '.join(sorted({array.dtype.name for array in arrays})),
+            ', '.join(value_range(array) for array in arrays), '; '.join(differences) or 'fits')
+
+
 def value_range(array):
-    """Return the least and the largest value as text."""
-    if not array.size or not np.isfinite(array).all():
-        return 'not finite' if array.size else 'none'
+    """Return the smallest and the largest value as text."""
+    if not array.size:
+        return 'none'
+    if not np.isfinite(array).all():
+        return 'not finite'
     return f'{array.min():.3g} to {array.max():.3g}'
 
 
+def format_table(rows):
+    """Return lines of rows of text, columns aligned to the left."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ['  '.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+            for row in rows]
+
+
+def check_output(settings):
+    """Raise ValueError if the output file cannot be the one to write."""
+    if not settings.output.endswith('.npy'):
+        raise ValueError(f'{settings.output} does not end in .npy')
+    if os.path.exists(settings.output) and not settings.force:
+        raise ValueError(f'{settings.output} exists already: --force replaces it')
+
+
 def main(arguments):
-    """Run the command line; returns the exit status."""
-    parser = ArgumentParser(description='Show the layers of a weight file, or convert it to .npy.', allow_abbrev=False)
-    parser.add_argument('file', metavar='FILE', help='a .npy or .caffemodel file')
-    parser.add_argument('output', metavar='OUT.npy', nargs='?', help='write the layers to this file, as float32')
-    parser.add_argument('--force', action='store_true', help='replace OUT.npy if it exists')
-    options = parser.parse_args(arguments)
-    if options.output and not options.output.endswith('.npy'):
-        raise ValueError(f'{options.output} does not end in .npy')
-    if options.output and os.path.exists(options.output) and not options.force:
-        raise ValueError(f'{options.output} exists already: --force replaces it')
-    layers, types = read_file(options.file)
+    """Run the command line; return the exit status."""
+    settings = parse_settings(Settings, arguments)
+    if settings.output:
+        check_output(settings)
+    layers, types = read_file(settings.file)
     print('\n'.join(weights_table(layers, types)))
-    if options.output:
-        layers = to_float32(options.file, layers)
-        with new_file(options.output, 'wb', replace=options.force) as file:
+    if settings.output:
+        layers = to_float32(settings.file, layers)
+        with new_file(settings.output, 'wb', replace=settings.force) as file:
             write_npy(file, layers)
-        print(f'wrote {options.output}')
+        print(f'wrote {settings.output}')
     return 0
 
 

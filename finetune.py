@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import os
 import sys
 from typing import Literal
@@ -10,19 +11,27 @@ from alexnet import LAYERS
 from inputs.checks import read_checked_datasets
 from reports.run_log import NoLog, RunLog
 from reports.screen import class_table, layer_table
-from run_folder.checkpoints import Checkpoints, NoCheckpoints
+from run_folder.checkpoints import make_checkpoints
 from run_folder.folder import RunFolder
 from run_folder.metrics import best_row
-from run_folder.resume import parse_run_settings, read_shared_earlier
+from run_folder.resume import parse_run_settings, read_resume_state
 from runtime.command import run_command
 from runtime.flags import CheckedSettings, command_line, flag
-from runtime.tf1 import error_line, open_session, tf
+from runtime.tf1 import error_line, tf
 from training.cluster import PeerLost
-from training.feature_cache import prepare_batches
-from training.graph import build_network, initial_values, initialize
-from training.setup import TrainingSetup, choose_layers, choose_weights, effective_settings
-from training.steps import Training
-from training.strategy import Distribution
+from training.devices import Devices
+from training.graph import build_training_graph, initialize_variables
+from training.interruption import save_on_interruption
+from training.setup import (
+    check_agreement,
+    choose_weights,
+    find_broken_on_all,
+    make_setup,
+    settings_to_store,
+)
+from training.sources import CacheOptions, make_generators, make_sources
+from training.steps import epoch_metrics, evaluate, has_ended, remaining_epochs, train_epoch
+from training.strategy import broadcast_variables, build_broadcast
 from weight_files.find import is_starter
 
 
@@ -98,82 +107,120 @@ class Settings(CheckedSettings):
         20, 'steps between histograms in TensorBoard, increasing in a long run', low=1)
 
 
-STARTER_WARNING = ('WARNING: these are not the ImageNet weights. conv1 to conv5 are starter weights, which have seen '
-                   'drawings alone, and fc6, fc7 and fc8 start from random values: results on real photos will be far '
-                   'below those with the ImageNet weights. See "Weights" in README.md')
+STARTER_WARNING = (
+    'WARNING: these are not the ImageNet weights. conv1 to conv5 are starter weights, which have '
+    'seen drawings alone, and fc6, fc7 and fc8 start from random values: results on real photos '
+    'will be far below those with the ImageNet weights. See docs/weights.md')
 
 
 def finetune(settings):
-    """Do everything that the settings ask for; return (best validation accuracy, its epoch, the run folder).
+    """Train as the settings say; return (best validation accuracy, its epoch, the run folder).
 
-    Where run_dir is that of a run, or resume names one, it goes on. Raises ValueError for settings or files that do not
-    work, FloatingPointError for a loss that is not finite.
+    Where run_dir is the folder of a run, or resume names one, that run is resumed. Raises
+    ValueError for settings or files that do not work, FloatingPointError for an infinite loss.
     """
-    check_layers(settings)
-    with Distribution(settings) as distribution, RunFolder(
-            settings.resume or settings.run_dir, bool(settings.resume), distribution.is_chief) as folder:
-        plan = make_plan(settings, distribution, folder)
-        earlier = read_shared_earlier(distribution, folder, effective_settings(plan), plan.data.class_names)
-        with warned_of_starter(plan.weights_path), tf.Graph().as_default() as graph:
-            network, checkpoints = build(plan, distribution)
-            graph.finalize()
-            with open_session(settings.precision, settings.num_threads, distribution.session) as session:
-                if earlier.progress:
-                    checkpoints.restore(session, folder.path, earlier.progress, best_row(earlier.rows))
-                elif distribution.is_one_device:
-                    initialize(session, network.model)
-                elif distribution.is_chief:
-                    distribution.load(session, initial_values(plan))
-                distribution.broadcast_variables(session)
-                log = train(plan, session, network, checkpoints, distribution, folder, earlier)
-    return log.best['val_accuracy'], log.best['epoch'], log.run_dir
+    with contextlib.ExitStack() as stack:
+        devices = stack.enter_context(Devices(
+            settings.devices, settings.precision, settings.num_threads, settings.peer_timeout))
+        workers, is_chief = devices.workers, devices.workers.rank == 0
+        folder = stack.enter_context(RunFolder(
+            settings.resume or settings.run_dir, bool(settings.resume), is_writer=is_chief))
+        datasets, setup, stored = read_inputs(settings, devices, folder)
+        progress, history = read_resume_state(workers, folder, stored, datasets.class_names)
+        stack.enter_context(warn_of_starter_weights(setup.weights_path))
+
+        graph = stack.enter_context(tf.Graph().as_default())
+        training = build_training_graph(setup, devices)
+        checkpoints = make_checkpoints(training.model, setup.trained_layers, is_writer=is_chief)
+        broadcast_ops = build_broadcast(devices.strategy, workers)
+        graph.finalize()
+
+        session = stack.enter_context(devices.open_session())
+        if progress.has_begun:
+            checkpoints.restore(session, folder.path, progress, best_row(history))
+        else:
+            initialize_variables(session, training.model, setup, devices)
+        broadcast_variables(session, broadcast_ops)
+
+        layers = layer_table(training.model, setup.trained_layers, setup.pretrained_layers)
+        print_on(is_chief, class_table(datasets) + layers)
+        generators, (train_source, val_source) = make_batches(
+            settings, datasets, setup, session, training.model, workers)
+        validate = functools.partial(
+            evaluate, session, training, val_source, workers, settings.batch_size)
+
+        run_dir = workers.broadcast(lambda: folder.write(stored, datasets.class_names))
+        checkpoints.begin(session, run_dir, progress)
+        log = stack.enter_context(NoLog() if not is_chief else RunLog(
+            run_dir, stored, command_line('finetune.py', settings), datasets, generators, layers,
+            history, step=session.run(training.step)))
+        log.begin(lambda: session.run(training.model.variables['conv1'][0]))
+        if history:
+            recall_best(session, checkpoints, broadcast_ops, progress, log, validate)
+
+        with save_on_interruption(
+                session, checkpoints, progress, run_dir, settings.learning_rate) as after_step:
+            for epoch in remaining_epochs(history, settings.num_epochs, settings.patience):
+                train_epoch(session, training, train_source, progress, log, after_step,
+                            settings.batch_size, settings.dropout_rate)
+                validation = validate(after_step)
+                history.append(epoch_metrics(progress, validation, len(datasets.train.paths)))
+                is_best = best_row(history) is history[-1]
+                is_final = has_ended(history, settings.num_epochs, settings.patience)
+                log.write_epoch(epoch * progress.steps, history[-1], validation.predictions,
+                                is_best, is_final)
+                progress.finish_epoch()
+                checkpoints.after_epoch(session, progress, is_best, is_final)
+    best = best_row(history)
+    return best['val_accuracy'], best['epoch'], run_dir
 
 
-def make_plan(settings, distribution, folder):
-    """Return the TrainingSetup, once every listed file has been looked at and all workers agree; raises ValueError."""
-    data = read_checked_datasets(
+def print_on(is_chief, lines):
+    """Print lines on the chief alone."""
+    if is_chief:
+        print('\n'.join(lines))
+
+
+def read_inputs(settings, devices, folder):
+    """Return (Datasets, TrainingSetup, dict for settings.json), on which all workers agree."""
+    devices.check_batch_size(settings.batch_size)
+    workers = devices.workers
+    datasets = read_checked_datasets(
         settings.train_file, settings.val_file, settings.labels_file, settings.num_classes,
-        skip_broken=settings.skip_broken, cache_dir=settings.cache_dir, num_threads=settings.num_threads,
-        distribute=distribution.find_broken)
-    weights_path = distribution.broadcast_from_chief(lambda: choose_weights(settings, folder.settings))
-    plan = TrainingSetup(settings, data, weights_path, *choose_layers(settings, weights_path))
-    distribution.check_agreement(effective_settings(plan))
-    return plan
+        skip_broken=settings.skip_broken, cache_dir=settings.cache_dir,
+        num_threads=settings.num_threads,
+        distribute=functools.partial(find_broken_on_all, workers))
+    stored_path = folder.settings['weights_path'] if folder.settings else None
+    weights_path = workers.broadcast(lambda: choose_weights(
+        settings.weights_path, stored_path, os.path.dirname(os.path.abspath(__file__))))
+    setup = make_setup(settings, datasets, weights_path)
+    stored = settings_to_store(dataclasses.asdict(settings), setup, datasets)
+    check_agreement(workers, stored)
+    return datasets, setup, stored
 
 
-def build(plan, distribution):
-    """Add all that the run needs to the graph; return (Network, Checkpoints)."""
-    tf.set_random_seed(plan.settings.seed)
-    with distribution.strategy.scope():
-        network = build_network(plan)
-    model = network.model
-    frozen = [variable for layer in LAYERS if layer not in plan.trained for variable in model.variables[layer]]
-    trained = [variable for layer in plan.trained for variable in model.variables[layer]]
-    checkpoints = Checkpoints(frozen, trained) if distribution.is_chief else NoCheckpoints()
-    distribution.build_broadcast()
-    return network, checkpoints
+def make_batches(settings, datasets, setup, session, model, workers):
+    """Return (ImageDataGenerators, BatchSources), each of the training and the validation list."""
+    generators = make_generators(
+        datasets, horizontal_flip=settings.horizontal_flip, random_crop=settings.random_crop,
+        seed=settings.seed, num_threads=settings.num_threads, shard=(workers.rank, workers.size))
+    cache = CacheOptions(settings.cache_features, settings.cache_dir, settings.precision,
+                         settings.num_threads)
+    return generators, make_sources(
+        session, model, generators, setup.trained_layers, cache, workers)
 
 
-def train(plan, session, network, checkpoints, distribution, folder, earlier):
-    """Compute what the frozen layers give, open the run folder, and train until the run's end; return its log."""
-    settings, effective = plan.settings, effective_settings(plan)
-    layers = layer_table(network.model, plan.trained, set(LAYERS) - set(plan.skipped))
-    if distribution.is_chief:
-        print('\n'.join(class_table(plan.data) + layers))
-    generators, sources = prepare_batches(plan, session, network.model, distribution)
-    run_dir = distribution.broadcast_from_chief(lambda: folder.write(effective, plan.data.class_names))
-    checkpoints.begin(session, run_dir, earlier.progress)
-    step = session.run(tf.train.get_global_step(session.graph))
-    log = NoLog(run_dir, earlier.rows) if not distribution.is_chief else RunLog(
-        run_dir, effective, command_line('finetune.py', settings), plan.data, generators, layers, earlier.rows, step)
-    with log:
-        log.begin(lambda: session.run(network.model.variables['conv1'][0]))
-        Training(settings, session, network, sources, log, checkpoints, distribution).run()
-    return log
+def recall_best(session, checkpoints, broadcast_ops, progress, log, validate):
+    """Evaluate the best epoch of a resumed run again: the report shows its predictions."""
+    checkpoints.load_best(session)
+    broadcast_variables(session, broadcast_ops)
+    log.show_best(*validate().predictions)
+    checkpoints.restore_last(session, progress)
+    broadcast_variables(session, broadcast_ops)
 
 
 @contextlib.contextmanager
-def warned_of_starter(weights_path):
+def warn_of_starter_weights(weights_path):
     """Warn before and after a block that trains on starter weights."""
     if is_starter(weights_path):
         print(STARTER_WARNING, file=sys.stderr)
@@ -182,15 +229,8 @@ def warned_of_starter(weights_path):
         print(STARTER_WARNING, file=sys.stderr)
 
 
-def check_layers(settings):
-    """Raise ValueError if skip_layers names layers that train_layers does not."""
-    if not set(settings.skip_layers or ()) <= set(settings.train_layers):
-        raise ValueError('skip_layers names layers that train_layers does not: they would keep '
-                         'their random values')
-
-
 def main(arguments):
-    """Run the command line; returns the exit status."""
+    """Run the command line; return the exit status."""
     try:
         accuracy, epoch, run_dir = finetune(parse_run_settings(Settings, arguments))
     except FloatingPointError as error:

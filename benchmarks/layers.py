@@ -1,74 +1,78 @@
-"""Measures the ways of computing a layer that alexnet.py chooses between, side by side.
+"""Measures the ways of computing a layer between which alexnet.py chooses, side by side.
 
-`python benchmarks/layers.py` prints milliseconds, forward and with all gradients, for batches of 64 (convolutions,
-normalisation) and 128 (fc7). The two contenders take turns; medians of 15 pairs. With TF_ENABLE_ONEDNN_OPTS=0 in the
-environment the grouped convolution fails.
+`python -m benchmarks.layers` prints milliseconds, forward and with all gradients, for batches of 64
+(convolutions, normalisation) and 128 (fc6, fc7). The two ways take turns; medians of 15 pairs. With
+TF_ENABLE_ONEDNN_OPTS=0 in the environment the grouped convolution fails.
 """
 
-import statistics
 import time
 
 import numpy as np
 
-from alexnet import AlexNet, matrix_product
+from alexnet import grouped_conv, local_response_norm, matrix_product
 from runtime.tf1 import tf
 
 PAIRS = 15
 
 
-def grouped(x, weights):
+def conv_by_tensorflow(x, weights):
+    """Return the convolution in 2 groups by TensorFlow's kernel for groups."""
     return tf.nn.conv2d(x, weights, 1, 'SAME')
 
 
-def one_a_group(x, weights):
-    pairs = zip(tf.split(x, 2, 3), tf.split(weights, 2, 3))
-    return tf.concat([tf.nn.conv2d(part, kernel, 1, 'SAME') for part, kernel in pairs], 3)
+def conv_per_group(x, weights):
+    """Return the convolution in 2 groups as alexnet.py computes it."""
+    return grouped_conv(x, weights, 1, 'SAME', 2)
 
 
-def normalised_by_tensorflow(x):
+def norm_by_tensorflow(x):
+    """Return the local response normalisation by TensorFlow's kernel."""
     return tf.nn.local_response_normalization(x, depth_radius=2, bias=1, alpha=2e-5, beta=0.75)
 
 
-def normalised_by_matrix(x):
-    network = AlexNet.__new__(AlexNet)  # the layer alone, without a network around it
-    network.outputs = {}
-    return network.local_response_norm('norm', x)
-
-
-# name: (the other way, the chosen way, shapes of what they are called with)
+# name: (TensorFlow's way, the way of alexnet.py, shapes of the arguments)
 COMPARISONS = {
-    'conv2: grouped kernel, one a group': (grouped, one_a_group, [(64, 27, 27, 96), (5, 5, 48, 256)]),
-    'conv4: grouped kernel, one a group': (grouped, one_a_group, [(64, 13, 13, 384), (3, 3, 192, 384)]),
-    'conv5: grouped kernel, one a group': (grouped, one_a_group, [(64, 13, 13, 384), (3, 3, 192, 256)]),
-    'norm1: TensorFlow, band matrix': (normalised_by_tensorflow, normalised_by_matrix, [(64, 55, 55, 96)]),
-    'norm2: TensorFlow, band matrix': (normalised_by_tensorflow, normalised_by_matrix, [(64, 27, 27, 256)]),
+    'conv2: grouped kernel, one per group': (
+        conv_by_tensorflow, conv_per_group, [(64, 27, 27, 96), (5, 5, 48, 256)]),
+    'conv4: grouped kernel, one per group': (
+        conv_by_tensorflow, conv_per_group, [(64, 13, 13, 384), (3, 3, 192, 384)]),
+    'conv5: grouped kernel, one per group': (
+        conv_by_tensorflow, conv_per_group, [(64, 13, 13, 384), (3, 3, 192, 256)]),
+    'norm1: TensorFlow, band matrix': (
+        norm_by_tensorflow, local_response_norm, [(64, 55, 55, 96)]),
+    'norm2: TensorFlow, band matrix': (
+        norm_by_tensorflow, local_response_norm, [(64, 27, 27, 256)]),
     'fc7: TensorFlow, matrix_product': (tf.matmul, matrix_product, [(128, 4096), (4096, 4096)]),
     'fc6: TensorFlow, matrix_product': (tf.matmul, matrix_product, [(128, 9216), (9216, 4096)]),
 }
 
 
-def seconds(session, operations):
+def milliseconds(session, operations):
+    """Return how long a run of operations takes."""
     start = time.perf_counter()
     session.run(operations)
-    return time.perf_counter() - start
+    return 1e3 * (time.perf_counter() - start)
 
 
-def measure(other, chosen, shapes):
-    """Return (largest relative difference, [ms forward of both, then ms with gradients of both])."""
+def measure(theirs, ours, shapes):
+    """Return (largest relative difference, ms of both forward, then of both with gradients)."""
     random = np.random.RandomState(0)
     with tf.Graph().as_default(), tf.Session() as session:
-        variables = [tf.Variable(random.uniform(-9, 9, shape).astype(np.float32)) for shape in shapes]
+        variables = [tf.Variable(np.float32(random.uniform(-9, 9, shape))) for shape in shapes]
         values = [tf.identity(variable) for variable in variables]
-        outputs = [tf.nn.relu(way(*values)) for way in (other, chosen)]
+        outputs = [tf.nn.relu(way(*values)) for way in (theirs, ours)]
         gradients = [tf.gradients(output, values) for output in outputs]
         session.run(tf.global_variables_initializer())
         one, two = session.run(outputs)
-        contenders = [[output.op] for output in outputs] + [[g.op for g in tensors] for tensors in gradients]
-        times = [[1e3 * seconds(session, contender) for contender in contenders] for _ in range(PAIRS)]
-    return np.abs(one - two).max() / np.abs(one).max(), [statistics.median(column) for column in zip(*times)]
+        contenders = [[output.op] for output in outputs]
+        contenders += [[tensor.op for tensor in tensors] for tensors in gradients]
+        times = [[milliseconds(session, contender) for contender in contenders]
+                 for _ in range(PAIRS)]
+    return np.abs(one - two).max() / np.abs(one).max(), np.median(times, 0).tolist()
 
 
 def main():
+    """Print a row per comparison."""
     print(f'{"":38}{"difference":>11}{"forward":>20}{"with gradients":>20}')
     for name, comparison in COMPARISONS.items():
         difference, times = measure(*comparison)

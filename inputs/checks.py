@@ -5,6 +5,7 @@ Files that passed are remembered, so that the next start is quick.
 
 import contextlib
 import hashlib
+import json
 import os
 import sys
 from collections.abc import Callable, Iterable
@@ -78,6 +79,29 @@ def find_broken(image_lists: Iterable[ImageList], check: Callable, folder: str,
         if new:
             write_keys(memory, [*known, *new])
     return {unknown[position]: error for position, error in errors.items()}
+
+
+def gather_broken(workers, image_lists: list[ImageList], broken: dict[str, str]) -> dict[str, str]:
+    """Return {path: error} of all workers.
+
+    image_lists: whole lists, which must be the same on all workers. broken: of this worker.
+    """
+    if workers.size == 1:
+        return broken
+    paths = [path for part in image_lists for path in part.paths]
+    positions = workers.all_gather_object([n for n, path in enumerate(paths) if path in broken])
+    others = {}
+    for rank, found in enumerate(positions):
+        for n in found:
+            others[paths[n]] = f'{paths[n]}: broken or missing on worker {rank}'
+    return {**others, **broken}
+
+
+def list_fingerprint(image_list: ImageList) -> str:
+    """Return text that differs for other labels or other names of images, in whatever folder."""
+    names = [os.path.basename(path) for path in image_list.paths]
+    content = json.dumps([names, image_list.labels.tolist()])
+    return f'{len(names)} images ({hashlib.sha256(content.encode()).hexdigest()[:8]})'
 
 
 def image_key(path: str, flipped: bool = False) -> bytes:

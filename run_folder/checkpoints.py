@@ -1,217 +1,174 @@
-"""A run's checkpoints, at its best and at its last: whole or absent, whenever the process is killed."""
+"""Checkpoints: when the variables of a run are written, at its last step and at its best epoch."""
 
-import dataclasses
-import json
-import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from runtime.files import new_file
+from run_folder.checkpoint_files import CheckpointFolder
 from runtime.tf1 import error_line, tf
 
 
-@dataclasses.dataclass
-class Progress:
-    """How far a run is: whole epochs, then the steps of the next one, and what these gave so far."""
-
-    epochs: int = 0
-    steps: int = 0
-    loss_sum: float = 0.0       # over the images of these steps, as correct is
-    correct: int = 0
-    seconds: float = 0.0        # that these steps took
-    learning_rate: float = 0.0  # of the first of them
-
-    @property
-    def name(self):
-        """The name of the checkpoint: last-2 after two epochs, last-2-17 after 17 steps more."""
-        return f'last-{self.epochs}-{self.steps}' if self.steps else f'last-{self.epochs}'
-
-
 class Checkpoints:
-    """A run's checkpoints: `frozen`, the layers that no step changes; `last-<epoch>`, or last-<epoch>-<steps> within
-    the next one, all other variables, to go on from, beside its Progress as .json; `best-<epoch>`, the trained layers
-    as they were after the best epoch.
+    """The checkpoints of a run.
 
-    The text files `last` and `best` hold the name of one each. A new checkpoint is written whole, then these files are
-    replaced, `last` after `best`, then what they named before is deleted: at any moment, `last` names a whole
-    checkpoint, and the best one of the epochs up to it is there.
-
-    Large layers and short epochs would have the disk write half a gigabyte a second, so within SECONDS_BETWEEN of the
-    last time, an epoch is not written; the values of the best one wait in memory meanwhile. An epoch that takes longer
-    than SECONDS_BETWEEN_STEPS is written on the way. Operations are made here, once: before the graph is finalized.
+    frozen: the layers that no step changes, written once.
+    last-<epoch>, or last-<epoch>-<steps> within the next one: all other variables, to resume from,
+        with the Progress beside it as .json.
+    best-<epoch>: the trained layers after the best epoch.
+    An epoch is not written within SECONDS_BETWEEN_EPOCHS of the last time; the values of the best
+    epoch wait in memory meanwhile. Within a long epoch, the state is written after
+    SECONDS_BETWEEN_STEPS. Operations are made here, once, before the graph is finalized.
     """
 
-    SECONDS_BETWEEN = 15
+    # Large layers and short epochs would write half a gigabyte per second.
+    SECONDS_BETWEEN_EPOCHS = 15
     SECONDS_BETWEEN_STEPS = 600
 
     def __init__(self, frozen, trained):
         frozen_names = {variable.name for variable in frozen}
-        changing = [variable for variable in tf.global_variables() if variable.name not in frozen_names]
-        self.best = {v.op.name: copy_of(v) for v in trained}
-        self.save_best_op = tf.group([self.best[v.op.name].assign(v) for v in trained])
-        self.load_best_op = tf.group([v.assign(self.best[v.op.name]) for v in trained])
-        self.is_finite = tf.reduce_all([tf.reduce_all(tf.is_finite(v)) for v in changing if v.dtype.is_floating])
-        self.savers = {'frozen': tf.train.Saver(frozen) if frozen else None,
-                       'last': tf.train.Saver(changing, max_to_keep=0),
-                       'best': tf.train.Saver(self.best, max_to_keep=0)}
+        changing = [v for v in tf.global_variables() if v.name not in frozen_names]
+        floats = [v for v in changing if v.dtype.is_floating]
+        self.is_finite = tf.reduce_all([tf.reduce_all(tf.is_finite(v)) for v in floats])
+        self.best = BestValues(trained)
+        self.frozen_saver = tf.train.Saver(frozen) if frozen else None
+        self.last_saver = tf.train.Saver(changing, max_to_keep=0)
+        self.best_saver = tf.train.Saver(self.best.copies, max_to_keep=0)
         self.best_epoch, self.written_best, self.written = None, None, None
 
-    def restore(self, session, run_dir, progress, best):
-        """Give all variables the values of a run's checkpoints; those of the best epoch wait in memory again.
+    def restore(self, session, run_dir, progress, best_row):
+        """Give all variables the values of a run's checkpoints; the best ones wait in memory again.
 
-        best: its row of metrics, or None. Raises ValueError for a checkpoint that is missing or broken.
+        best_row: the metrics of the best epoch, or None. Raises ValueError for a checkpoint that is
+        missing or broken.
         """
-        self.folder, self.progress = os.path.join(run_dir, 'checkpoints'), progress
-        self.best_epoch = self.written_best = best and best['epoch']
+        self.files = CheckpointFolder(run_dir)
+        self.best_epoch = self.written_best = best_row and best_row['epoch']
         self.written = progress.name
-        if self.savers['frozen']:
-            self.read(session, 'frozen', 'frozen')
-        if best:
-            self.read(session, 'best', f'best-{self.best_epoch}')
-        self.restore_last(session)
+        if self.frozen_saver:
+            self.read(session, self.frozen_saver, 'frozen')
+        if best_row:
+            self.read(session, self.best_saver, f'best-{self.best_epoch}')
+        self.restore_last(session, progress)
 
-    def show_best(self, session):
+    def load_best(self, session):
         """Give the trained layers their values of the best epoch."""
-        session.run(self.load_best_op)
+        session.run(self.best.load_op)
 
-    def restore_last(self, session):
+    def restore_last(self, session, progress):
         """Give the variables that change the values of `last`."""
-        self.read(session, 'last', self.progress.name)
+        self.read(session, self.last_saver, progress.name)
 
-    def read(self, session, kind, name):
+    def read(self, session, saver, name):
+        """Restore the variables of a saver; raise ValueError if the checkpoint is missing or broken."""
+        path = self.files.path(name)
         try:
-            self.savers[kind].restore(session, self.path(name))
+            saver.restore(session, path)
         except (ValueError, tf.errors.OpError) as error:
-            raise ValueError(f'{self.path(name)} is missing or broken: {error_line(error)}') from error
+            raise ValueError(f'{path} is missing or broken: {error_line(error)}') from error
 
     def begin(self, session, run_dir, progress):
-        """Write to this run folder from now on; first, at the start of the run, the variables that no step changes.
+        """Write to this run folder from now on, and delete what a killed process left there.
 
-        Deletes what a killed process left there. progress: how far the run is, None at the start; the loop keeps
-        self.progress up to date.
+        progress: how far the run is. At its start, the frozen layers are written.
         """
-        self.folder, self.written_at = os.path.join(run_dir, 'checkpoints'), time.monotonic()
-        self.progress = progress or Progress()
-        os.makedirs(self.folder, exist_ok=True)
-        if progress:
-            self.publish()
+        self.files, self.written_at = CheckpointFolder(run_dir), time.monotonic()
+        self.files.make()
+        if self.written:
+            self.files.publish(progress.name, self.best_epoch)
             return
-        self.delete_all_but()
-        if self.savers['frozen']:
-            self.write(session, 'frozen', 'frozen')
+        self.files.delete_all_but([])
+        if self.frozen_saver:
+            self.write(session, self.frozen_saver, 'frozen')
 
-    def after_epoch(self, session, is_best, is_final):
-        """Keep the values after an epoch; writes them at the last epoch, or when SECONDS_BETWEEN have passed."""
+    def after_epoch(self, session, progress, is_best, is_final):
+        """Keep the values after an epoch, and write them if it is the last one or time to."""
         if is_best:
-            session.run(self.save_best_op)
-            self.best_epoch = self.progress.epochs
-        if is_final or time.monotonic() - self.written_at > self.SECONDS_BETWEEN:
-            self.save(session)
+            session.run(self.best.save_op)
+            self.best_epoch = progress.epochs
+        if is_final or time.monotonic() - self.written_at > self.SECONDS_BETWEEN_EPOCHS:
+            self.save(session, progress)
 
-    def after_step(self, session):
-        """Write the values after a step, when SECONDS_BETWEEN_STEPS have passed."""
+    def after_step(self, session, progress):
+        """Write the values after a step, if it is time to."""
         if time.monotonic() - self.written_at > self.SECONDS_BETWEEN_STEPS:
-            self.save(session)
+            self.save(session, progress)
 
-    def save(self, session):
-        """Write the values of now, and of the best epoch; nothing, but FloatingPointError, if they are not finite."""
-        progress = self.progress
+    def save(self, session, progress):
+        """Write the values of now and of the best epoch.
+
+        Raises FloatingPointError, and writes nothing, if they are not finite.
+        """
         if progress.name == self.written:
             return
         if not session.run(self.is_finite):
             raise FloatingPointError(f'a weight is not finite after step {progress.steps} '
                                      f'of epoch {progress.epochs + 1}')
-        with ThreadPoolExecutor(2) as pool:  # half of the time goes into checksums
-            for saved in [pool.submit(self.write, session, 'last', progress.name),
+        with ThreadPoolExecutor(2) as pool:  # checksums take half of the time
+            for saved in [pool.submit(self.write, session, self.last_saver, progress.name),
                           pool.submit(self.write_best, session)]:
                 saved.result()
-        with new_file(self.path(f'{progress.name}.json'), replace=True) as file:
-            json.dump(dataclasses.asdict(progress), file)
-        self.publish()
+        self.files.write_progress(progress)
+        self.files.publish(progress.name, self.best_epoch)
         self.written, self.written_at = progress.name, time.monotonic()
 
     def save_best(self, session):
-        """Write the values of the best epoch alone; what `last` needs to go on stays as it is."""
+        """Write the values of the best epoch alone; what `last` needs stays as it is."""
         self.write_best(session)
-        self.point_best_at()
+        if self.best_epoch:
+            self.files.point_best_at(self.best_epoch)
 
     def write_best(self, session):
         """Write the values of the best epoch, unless they are written."""
         if self.best_epoch != self.written_best:
-            self.write(session, 'best', f'best-{self.best_epoch}')
+            self.write(session, self.best_saver, f'best-{self.best_epoch}')
             self.written_best = self.best_epoch
 
-    def write(self, session, kind, name):
-        """Write a checkpoint, without the graph: settings.json says how to build it. An error leaves nothing."""
+    def write(self, session, saver, name):
+        """Write a checkpoint without the graph, which settings.json describes; an error leaves nothing."""
         try:
             with session.graph.as_default():  # in whatever thread this is
-                self.savers[kind].save(session, self.path(name), write_meta_graph=False, write_state=False)
+                saver.save(session, self.files.path(name), write_meta_graph=False, write_state=False)
         except Exception:
-            self.remove(lambda file: file.startswith((f'{name}.', f'{name}_')))
+            self.files.delete_checkpoint(name)
             raise
 
-    def publish(self):
-        """Have the text files name the checkpoints of now and of the best epoch, then delete all others."""
-        self.point_best_at()
-        self.point_at(self.progress.name)
-        self.delete_all_but('frozen', self.progress.name, *[f'best-{self.best_epoch}'] * bool(self.best_epoch))
 
-    def point_best_at(self):
-        if self.best_epoch:
-            self.point_at(f'best-{self.best_epoch}')
+class BestValues:
+    """Copies of variables in memory, which hold their values of the best epoch.
 
-    def point_at(self, name):
-        """Have the text file `best` or `last` name a checkpoint."""
-        with new_file(self.path(name.split('-')[0]), replace=True) as file:
-            file.write(f'{name}\n')
+    copies: {name of variable: its copy}. save_op copies the variables, load_op brings them back.
+    """
 
-    def delete_all_but(self, *names):
-        """Delete all but these checkpoints and the files that name them: older ones, and what was half-written."""
-        texts = [name.split('-')[0] for name in names if name != 'frozen']
-        self.remove(lambda file: file not in texts and file.split('.')[0] not in names)
-
-    def remove(self, is_removed):
-        for file in os.listdir(self.folder):
-            if is_removed(file):
-                os.remove(self.path(file))
-
-    def path(self, name):
-        return os.path.join(self.folder, name)
-
-
-class NoCheckpoints:
-    """The checkpoints of a run on a worker that is not the chief: it has the Progress, the chief the rest."""
-
-    def begin(self, session, run_dir, progress):
-        self.progress = progress or Progress()
-
-    def leave(self, *arguments):
-        """Do nothing."""
-
-    restore = restore_last = show_best = after_epoch = after_step = save = save_best = leave
+    def __init__(self, variables):
+        self.copies = {v.op.name: copy_of(v) for v in variables}
+        self.save_op = tf.group([self.copies[v.op.name].assign(v) for v in variables])
+        self.load_op = tf.group([v.assign(self.copies[v.op.name]) for v in variables])
 
 
 def copy_of(variable):
-    """Return a new variable for a variable's values.
+    """Return a new variable of the same shape.
 
-    A resource variable would share the memory of what it is assigned until a step changes that, and the copy that the
-    step makes first takes it thrice as long as this one's.
+    A resource variable would share the buffer, and the next training step would have to copy it
+    first, which takes three times as long as copying it here.
     """
-    return tf.Variable(tf.zeros_like(variable), trainable=False, collections=[], name='best', use_resource=False)
+    return tf.Variable(tf.zeros_like(variable), trainable=False, collections=[], name='best',
+                       use_resource=False)
 
 
-def read_progress(run_dir):
-    """Return the Progress at the checkpoint that `last` names, None if none is written; ValueError for a broken one."""
-    folder = os.path.join(run_dir, 'checkpoints')
-    if not os.path.exists(os.path.join(folder, 'last')):
-        return None
-    try:
-        with open(os.path.join(folder, 'last'), encoding='utf-8') as file:
-            name = file.read(100).strip()
-        with open(os.path.join(folder, f'{name}.json'), encoding='utf-8') as file:
-            progress = Progress(**json.load(file))
-        if progress.name != name or [*map(type, vars(progress).values())] != [*map(type, vars(Progress()).values())]:
-            raise ValueError(f'{name}.json is not its own')
-    except (OSError, ValueError, TypeError) as error:
-        raise ValueError(f'{run_dir} can not go on, its last checkpoint is broken: {error}') from error
-    return progress
+class NoCheckpoints:
+    """The checkpoints of a worker that writes none."""
+
+    def do_nothing(self, *arguments, **options):
+        """Do nothing."""
+
+    restore = restore_last = load_best = begin = do_nothing
+    after_epoch = after_step = save = save_best = do_nothing
+
+
+def make_checkpoints(model, trained_layers, is_writer):
+    """Return the Checkpoints of a network, or NoCheckpoints for a worker that writes none."""
+    if not is_writer:
+        return NoCheckpoints()
+    frozen, trained = [], []
+    for layer, variables in model.variables.items():
+        (trained if layer in trained_layers else frozen).extend(variables)
+    return Checkpoints(frozen, trained)

@@ -1,4 +1,4 @@
-"""Reads a run folder again: settings, classes, and the network as one of its checkpoints has it."""
+"""Reads a run folder again: the classes, and the network as one of its checkpoints has it."""
 
 import os
 import re
@@ -14,7 +14,7 @@ from runtime.tf1 import error_line, tf
 
 
 class TrainedRun(NamedTuple):
-    """What a run folder says about a finished run: all that using its network takes."""
+    """What a run folder says of a trained network: all that using it needs."""
 
     class_names: list
     scale_size: tuple         # (width, height) that whole pictures are scaled to
@@ -23,23 +23,18 @@ class TrainedRun(NamedTuple):
     checkpoints: tuple        # path prefixes: the chosen checkpoint, and `frozen` if there is one
 
 
-def read_run(path, checkpoint=None):
-    """Return the TrainedRun of a run folder, or of one of its checkpoints, <run folder>/checkpoints/best-7.
+def read_run(path: str, checkpoint: str | None = None) -> TrainedRun:
+    """Return the TrainedRun of a run folder, or of one of its checkpoints, x/checkpoints/best-7.
 
-    checkpoint: 'best', which None means too, 'last', or the number of an epoch that has a checkpoint. The folder may be
-    a stranger's: its files are only data, and none makes another file than its own be read. Raises ValueError, in one
-    line, for anything but a finished run in the format of today.
+    checkpoint: 'best', which None means too, 'last', or the number of an epoch that has a checkpoint.
+    The folder may be a stranger's: its files are only data, and none makes another file be read.
+    Raises ValueError, in one line, for anything but a run in the format of today.
     """
     folder, name = split_run_path(path)
     if name and checkpoint:
         raise ValueError(f'{path} is a checkpoint already: leave out --checkpoint {checkpoint}')
     try:
-        run = read_settings(os.path.join(folder, 'settings.json'))
-        labels_file = os.path.join(folder, 'labels.txt')
-        check_small_file(labels_file)
-        class_names = read_class_names(labels_file)
-        if run['num_classes'] != len(class_names) or len(class_names) < 2:
-            raise ValueError(f'labels.txt names {len(class_names)} classes, settings.json {run["num_classes"]!r:.99}')
+        settings, class_names = read_description(folder)
         names = [name or find_checkpoint(folder, checkpoint or 'best')]
         if os.path.exists(os.path.join(folder, 'checkpoints', 'frozen.index')):
             names.append('frozen')
@@ -47,13 +42,26 @@ def read_run(path, checkpoint=None):
         text = str(error).splitlines()[0]
         if isinstance(error, OSError):
             text = f'{os.path.basename(error.filename or "")}: {error.strerror}'
-        raise ValueError(f'{printable(path)} can not be used: {text}') from error
-    return TrainedRun(class_names, tuple(run['scale_size']), np.array(run['image_mean'], np.float32), run['precision'],
-               tuple(os.path.join(folder, 'checkpoints', name) for name in names))
+        raise ValueError(f'{printable(path)} cannot be used: {text}') from error
+    return TrainedRun(
+        class_names, tuple(settings['scale_size']), np.array(settings['image_mean'], np.float32),
+        settings['precision'], tuple(os.path.join(folder, 'checkpoints', name) for name in names))
+
+
+def read_description(folder):
+    """Return (dict of settings.json, class names) of a run folder; ValueError if they contradict."""
+    settings = read_settings(os.path.join(folder, 'settings.json'))
+    labels_file = os.path.join(folder, 'labels.txt')
+    check_small_file(labels_file)
+    class_names, num_classes = read_class_names(labels_file), settings['num_classes']
+    if num_classes != len(class_names) or num_classes < 2:
+        raise ValueError(f'labels.txt names {len(class_names)} classes, settings.json '
+                         f'{num_classes!r:.99}')
+    return settings, class_names
 
 
 def split_run_path(path):
-    """Return (run folder, checkpoint name or None) of what a person named; any file of a checkpoint means it."""
+    """Return (run folder, checkpoint name or None) of a path; any file of a checkpoint means it."""
     parent, name = os.path.split(os.path.abspath(path))
     if os.path.basename(parent) == 'checkpoints' and not os.path.isdir(path):
         return os.path.dirname(parent), re.sub(r'\.(index|data-[-\w]+)$', '', name)
@@ -61,36 +69,45 @@ def split_run_path(path):
 
 
 def find_checkpoint(folder, wanted):
-    """Return the name of the checkpoint that 'best', 'last' or the number of an epoch means, in a run folder."""
+    """Return the name of the checkpoint that 'best', 'last' or the number of an epoch means."""
     if wanted in ('best', 'last'):
-        path = os.path.join(folder, 'checkpoints', wanted)
-        if not os.path.exists(path):
-            raise ValueError(f'it has no checkpoint "{wanted}": none is written yet')
-        check_small_file(path)
-        with open(path, encoding='utf-8') as file:
-            name = file.read().strip()
-        if not re.fullmatch(f'{wanted}-[0-9]{{1,9}}(-[0-9]{{1,9}})?', name):
-            raise ValueError(f'the file checkpoints/{wanted} says {printable(name, 99)!r}')
-        return name
-    names = sorted(name[:-len('.index')] for name in os.listdir(os.path.join(folder, 'checkpoints'))
+        return read_name(os.path.join(folder, 'checkpoints', wanted), wanted)
+    names = sorted(name.removesuffix('.index')
+                   for name in os.listdir(os.path.join(folder, 'checkpoints'))
                    if re.fullmatch(r'(best|last)-[0-9]{1,9}\.index', name))
     for name in names:
         if name.split('-')[1] == wanted:
             return name
-    raise ValueError(f'it has no checkpoint {printable(wanted, 99)}, but {" ".join(names) or "none at all"}')
+    raise ValueError(f'it has no checkpoint {printable(wanted, 99)}, but '
+                     f'{" ".join(names) or "none at all"}')
 
 
-def rebuild_network(run, images):
-    """Add a run's network, without dropout, to the graph; return (AlexNet, a function of a session that restores it).
+def read_name(path, kind):
+    """Return the name of the checkpoint that the text file `best` or `last` holds."""
+    if not os.path.exists(path):
+        raise ValueError(f'it has no checkpoint "{kind}": none is written yet')
+    check_small_file(path)
+    with open(path, encoding='utf-8') as file:
+        name = file.read().strip()
+    if not re.fullmatch(f'{kind}-[0-9]{{1,9}}(-[0-9]{{1,9}})?', name):
+        raise ValueError(f'the file checkpoints/{kind} says {printable(name, 99)!r}')
+    return name
 
-    images: float32 [n, 227, 227, 3], as AlexNet takes them. Raises ValueError, as the function does, if a checkpoint is
-    broken or is not one of this network; names, types, shapes and the size of the files are compared first.
+
+def rebuild_network(run: TrainedRun, images):
+    """Add a run's network, without dropout, to the graph.
+
+    images: float32 [n, 227, 227, 3], as AlexNet takes them. Returns (AlexNet, function of a session
+    that restores its variables). Both raise ValueError if a checkpoint is broken or belongs to
+    another network; names, types, shapes and the size of the files are compared first.
     """
-    def get_zeros(getter, *arguments, initializer, **options):  # the graph may be exported: without random numbers
+    # An exported graph should hold no random initial values.
+    def get_zeros(getter, *arguments, initializer, **options):
         return getter(*arguments, initializer=tf.zeros_initializer(), **options)
     with tf.variable_scope('', custom_getter=get_zeros):
         model = AlexNet(images, 1.0, len(run.class_names), LAYERS)
-    missing = {variable.op.name: variable for pair in model.variables.values() for variable in pair}
+    missing = {variable.op.name: variable
+               for pair in model.variables.values() for variable in pair}
     savers = {}
     for path in run.checkpoints:
         found = find_variables(path, missing)
@@ -99,30 +116,37 @@ def rebuild_network(run, images):
             savers[path] = tf.train.Saver(found)
     if missing:
         raise ValueError(f'{" and ".join(run.checkpoints)} lack {" ".join(missing)}')
+    return model, lambda session: restore(session, savers)
 
-    def restore(session):
-        for path, saver in savers.items():
-            try:
-                saver.restore(session, path)
-            except tf.errors.OpError as error:
-                raise ValueError(f'{path} is broken: {error_line(error)}') from error
-    return model, restore
+
+def restore(session, savers):
+    """Restore variables by savers, {path prefix: Saver}; raise ValueError if a checkpoint is broken."""
+    for path, saver in savers.items():
+        try:
+            saver.restore(session, path)
+        except tf.errors.OpError as error:
+            raise ValueError(f'{path} is broken: {error_line(error)}') from error
 
 
 def find_variables(path, variables):
-    """Return those of {name: variable} that the checkpoint has; raises ValueError if what it has can't be theirs."""
+    """Return those of {name: variable} that a checkpoint holds.
+
+    Raises ValueError if its values do not fit the variables.
+    """
     try:
         check_small_file(f'{path}.index')
         reader = tf.train.NewCheckpointReader(path)
         shapes, types = reader.get_variable_to_shape_map(), reader.get_variable_to_dtype_map()
         size = os.stat(f'{path}.data-00000-of-00001').st_size
     except (OSError, ValueError, tf.errors.OpError) as error:
-        raise ValueError(f'{path} is not a checkpoint: {getattr(error, "strerror", None) or error_line(error)}') from error
+        reason = getattr(error, 'strerror', None) or error_line(error)
+        raise ValueError(f'{path} is not a checkpoint: {reason}') from error
     found = {name: variable for name, variable in variables.items() if name in shapes}
     for name, variable in found.items():
-        if shapes[name] != variable.shape.as_list() or types[name] != tf.float32:
-            raise ValueError(f'{path}: {name} is {types[name].name} {shapes[name]}, and should be float32 '
-                             f'{variable.shape.as_list()}')
+        expected = variable.shape.as_list()
+        if shapes[name] != expected or types[name] != tf.float32:
+            raise ValueError(f'{path}: {name} is {types[name].name} {shapes[name]}, and should be '
+                             f'float32 {expected}')
     if size < 4 * sum(variable.shape.num_elements() for variable in found.values()):
         raise ValueError(f'{path} is broken: its data has only {size} bytes')
     return found

@@ -1,4 +1,4 @@
-"""The edge of every command: settings from flags, progress bars, an error in one line, TensorFlow without chatter."""
+"""The edge of every command: exit statuses, signals, progress bars."""
 
 import contextlib
 import os
@@ -10,12 +10,16 @@ from tqdm import tqdm
 
 
 def progress_bar(title):
-    """Return a function (iterable, length) that iterates under a bar with this title, if standard error is a screen."""
-    return lambda images, count: tqdm(images, title, count, unit=' images', disable=None, leave=False)
+    """Return a function (iterable, length) that iterates under a bar with this title.
+
+    The bar is shown if standard error is a screen.
+    """
+    return lambda images, count: tqdm(
+        images, title, count, unit=' images', disable=None, leave=False)
 
 
 class Interrupted(KeyboardInterrupt):
-    """A signal, of this number, ended what the command did; the text says how to go on."""
+    """A signal ended the command; the text says how to resume. number: of the signal."""
 
     def __init__(self, number, text):
         super().__init__(text)
@@ -24,17 +28,17 @@ class Interrupted(KeyboardInterrupt):
 
 @contextlib.contextmanager
 def defer_signals():
-    """Hold back the first Ctrl-C or SIGTERM; the second ends the process at once.
+    """Defer the first Ctrl-C or SIGTERM to a time that the block chooses; the second ends the process.
 
-    Yields the list to which the first one's number is added: the block ends in its own time.
+    Yields a list, to which the number of the first signal is appended.
     """
     caught, numbers = [], (signal.SIGINT, signal.SIGTERM)
 
     def catch(number, frame):
         caught.append(number)
         for each in numbers:
-            signal.signal(each, signal.SIG_DFL)  # the system's way: it asks nobody, and waits for no step to end
-    if threading.current_thread() is not threading.main_thread():  # where signals do not arrive
+            signal.signal(each, signal.SIG_DFL)  # ends the process without waiting for a step
+    if threading.current_thread() is not threading.main_thread():  # signals do not arrive here
         numbers = ()
     before = {number: signal.signal(number, catch) for number in numbers}
     try:
@@ -45,23 +49,22 @@ def defer_signals():
 
 
 def run_command(main, arguments=None):
-    """Run `main(arguments)` and exit: 0, or its own status, 2 after a line about the error, 130 after Ctrl-C, 143 after
-    SIGTERM.
+    """Run `main(arguments)`, print an error as one line, and exit with its status.
 
-    141, without a line, if whoever read the output has ended, as `| head` does: what the shell says of SIGPIPE.
+    Statuses: what main returns; 2 for a ValueError or OSError; 130 after Ctrl-C, 143 after SIGTERM;
+    141, without a line, if the reader of the output has ended, as `| head` does.
     """
     def terminate(number, frame):
         raise Interrupted(number, 'terminated')
     before = signal.signal(signal.SIGTERM, terminate)
-    sys.stdout.reconfigure(errors='backslashreplace')  # for screens that lack a letter of a class name
+    sys.stdout.reconfigure(errors='backslashreplace')  # for screens that lack a letter of a name
     try:
         status = main(sys.argv[1:] if arguments is None else arguments)
         sys.stdout.flush()
     except BrokenPipeError:
         status = 141
     except (ValueError, OSError) as error:
-        named = isinstance(error, OSError) and error.filename is not None
-        print(f'error: {f"{error.filename}: {error.strerror}" if named else error}', file=sys.stderr)
+        print(f'error: {error_text(error)}', file=sys.stderr)
         status = 2
     except KeyboardInterrupt as stop:
         print(str(stop) or 'interrupted', file=sys.stderr)
@@ -71,11 +74,16 @@ def run_command(main, arguments=None):
     exit_now(status)
 
 
+def error_text(error):
+    """Return the text of an error; an OSError begins with the name of its file."""
+    if isinstance(error, OSError) and error.filename is not None:
+        return f'{error.filename}: {error.strerror}'
+    return str(error)
+
+
 def exit_now(status):
-    """End the process at once: everything is written, and unloading TensorFlow would take another second."""
+    """End the process at once: all is written, and unloading TensorFlow would take another second."""
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError):  # nobody reads it any more
+        with contextlib.suppress(OSError):  # its reader has ended
             stream.flush()
     os._exit(status)
-
-

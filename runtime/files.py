@@ -1,19 +1,19 @@
-"""Files that are whole or absent, names that are fit for the screen."""
+"""Files that are whole or absent; names that are fit for the screen."""
 
 import contextlib
 import os
 
 
 def printable(text, limit=1000):
-    """Return text from a file fit for the screen: no control characters, not endless."""
-    return ascii(text[:limit])[1:-1] if not text.isprintable() else text[:limit]
+    """Return text from a file fit for the screen: without control characters, of limited length."""
+    return text[:limit] if text.isprintable() else ascii(text[:limit])[1:-1]
 
 
 @contextlib.contextmanager
 def new_file(path, mode='w', replace=False, **options):
-    """Open a file that is at `path` once the block has ended, and nowhere if it ends with an error.
+    """Open a file that appears at `path` when the block ends, and nowhere if it ends with an error.
 
-    Raises ValueError if anything is there already, unless `replace`.
+    Raises ValueError if something is there already, unless `replace`.
     """
     if os.path.lexists(path) and not replace:
         raise ValueError(f'{path} exists already: name another file, or delete it')
@@ -25,7 +25,7 @@ def new_file(path, mode='w', replace=False, **options):
     except OSError as error:
         if error.filename != part:
             raise
-        raise OSError(error.errno, error.strerror, path) from error  # the name that is known to whoever reads it
+        raise OSError(error.errno, error.strerror, path) from error  # the name that its reader knows
     finally:
         with contextlib.suppress(OSError):
             os.remove(part)

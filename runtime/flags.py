@@ -29,9 +29,10 @@ def flag(default, help, *, low=None, high=None, above=None, below=None, choices=
         'limits': {name: limit for name, limit in limits.items() if limit is not None}})
 
 
-def positional(help):
-    """Return a dataclass field without a default, which is given by its place on the command line."""
-    return dataclasses.field(metadata={'help': help, 'group': None, 'choices': None, 'limits': {}})
+def positional(help, default=dataclasses.MISSING):
+    """Return a dataclass field for an argument given by its place; optional if it has a default."""
+    return dataclasses.field(default=default, metadata={
+        'help': help, 'group': None, 'choices': None, 'limits': {}, 'positional': True})
 
 
 class CheckedSettings:
@@ -147,13 +148,14 @@ class ArgumentParser(argparse.ArgumentParser):
         raise ValueError(f'{message} (--help lists the flags)')
 
 
-def parse_settings(settings_class, arguments):
+def parse_settings(settings_class, arguments, defaults=None):
     """Return an instance of the dataclass `settings_class`, each field changed by the flag of its name.
 
     A field `name: T = flag(default, help)` becomes `--name`: T is str, int, float, bool (`--name`,
     `--no-name`), tuple[str, ...] (several words), Literal[...] (one of its words), or one of these
     `| None` (the word None). A field `name: T = positional(help)` is given by its place; T is str,
-    str | None, or tuple[str, ...]. Raises ValueError for unknown flags and for values that are not legal.
+    str | None, or tuple[str, ...]. defaults: {name: value} in place of the defaults of the class.
+    Raises ValueError for unknown flags and for values that are not legal.
     """
     parser = ArgumentParser(description=settings_class.__doc__, allow_abbrev=False)
     target = parser
@@ -161,6 +163,7 @@ def parse_settings(settings_class, arguments):
         if field.metadata['group']:
             target = parser.add_argument_group(field.metadata['group'])
         add_argument(target, field)
+    parser.set_defaults(**(defaults or {}))
     values, unknown = parser.parse_known_args(arguments)
     values = vars(values)
     if unknown:
@@ -177,8 +180,11 @@ def add_argument(parser, field):
     """Add the argument of one setting to an argparse parser or group."""
     kind, optional = value_type(field)
     help = field.metadata['help'].replace('%', '%%')
-    if field.default is dataclasses.MISSING:
-        parser.add_argument(field.name, nargs=None if kind is str else '+', help=help)
+    if field.metadata.get('positional'):
+        if field.default is not dataclasses.MISSING:
+            parser.add_argument(field.name, nargs='?', default=field.default, help=help)
+        else:
+            parser.add_argument(field.name, nargs=None if kind is str else '+', help=help)
         return
     default = ' '.join(field.default) if isinstance(field.default, tuple) else field.default
     legal = describe_limits(field)
@@ -190,7 +196,7 @@ def add_argument(parser, field):
         options['choices'] = typing.get_args(kind) + (None,) * optional
         options['type'] = lambda text: None if optional and text == 'None' else text
     elif typing.get_origin(kind) is tuple:
-        options.update(nargs='+', metavar='NAME')
+        options.update(nargs='*' if optional else '+', metavar='NAME')
     else:
         options.update(type=converter(kind, optional), metavar=kind.__name__.upper())
     parser.add_argument(f'--{field.name}', **options)

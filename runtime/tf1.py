@@ -1,4 +1,7 @@
-"""TensorFlow 1 as TensorFlow 2 has it: a quiet import, sessions, values of variables, errors in one line."""
+"""TensorFlow 1, as TensorFlow 2 contains it: a quiet import, sessions, variables, errors.
+
+`from runtime.tf1 import tf` is the only import of TensorFlow.
+"""
 
 import contextlib
 import gc
@@ -7,20 +10,21 @@ import re
 import sys
 import tempfile
 
-# What TensorFlow's libraries write before their own log level applies; nothing here is an error of the run.
-CHATTER = re.compile(rb'I0000 |WARNING: All log messages before absl|E0000 .*failed call to cuInit|'
-                     rb".*Unable to register cu(FFT|DNN|BLAS) factory|"
-                     rb".*Init node .* doesn't exist|W0000 .*Ignored (output_format|drop_control_dependency)")
+# Messages that TensorFlow's libraries print before its log level applies; none is an error of the run.
+CHATTER = re.compile(
+    rb'I0000 |WARNING: All log messages before absl|E0000 .*failed call to cuInit|'
+    rb'.*Unable to register cu(FFT|DNN|BLAS) factory|'
+    rb".*Init node .* doesn't exist|W0000 .*Ignored (output_format|drop_control_dependency)")
 
 
 @contextlib.contextmanager
 def quiet_startup():
-    """Hold back standard error while TensorFlow is imported or makes its first session, then print all but chatter.
+    """Hold back standard error while TensorFlow starts, then print all but CHATTER.
 
-    TF_CPP_MIN_LOG_LEVEL alone does not do it: the lines come before the log level is in force. Errors still show, but
-    for the last words of a process that is aborted in the meantime.
+    TF_CPP_MIN_LOG_LEVEL alone is not enough: CHATTER comes before the log level applies. Errors are
+    still shown, except for the last words of a process that aborts meanwhile.
     """
-    # 2: errors. A worker that loses another one has a dozen of these to say, and then says it once.
+    # 2: errors. A worker that loses another one would print a dozen errors, and then ends with one line.
     os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3' if os.environ.get('TF_CONFIG') else '2')
     sys.stderr.flush()
     saved = os.dup(2)
@@ -40,10 +44,10 @@ def quiet_startup():
 
 @contextlib.contextmanager
 def quick_import():
-    """Import TensorFlow quietly, and in half of its time: without Keras, which nothing here uses, and without looking
-    for garbage among its hundreds of thousands of objects, neither now nor later.
+    """Import TensorFlow quietly, in half of the time: without Keras and garbage collection.
 
-    TensorFlow looks for an older Keras, which is not there, where this variable is set; `tf.keras` still works later.
+    TensorFlow looks for an older Keras, which is missing, where TF_USE_LEGACY_KERAS is set; `tf.keras`
+    works later nevertheless. Its hundreds of thousands of objects are never searched for garbage.
     """
     before, collects = os.environ.get('TF_USE_LEGACY_KERAS'), gc.isenabled()
     os.environ['TF_USE_LEGACY_KERAS'] = '1'
@@ -52,7 +56,7 @@ def quick_import():
         with quiet_startup():
             yield
     finally:
-        gc.freeze()  # what is here now stays to the end
+        gc.freeze()  # these objects stay to the end
         if collects:
             gc.enable()
         del os.environ['TF_USE_LEGACY_KERAS']
@@ -65,40 +69,43 @@ with quick_import():
 
 
 def assign_values(session, variables, values):
-    """Give variables their values, by their initializers.
+    """Assign values to variables by running their initializers.
 
-    An initial value is a tensor like any other: fed, it takes no new operation and leaves the graph definition small.
+    An initial value is a tensor like any other: feeding it needs no new operation, and leaves the
+    graph definition small.
     """
     initializers = [variable.initializer for variable in variables]
-    session.run(initializers, {initializer.inputs[1]: value for initializer, value in zip(initializers, values)})
+    session.run(initializers, {initializer.inputs[1]: value for initializer, value
+                               in zip(initializers, values, strict=True)})
 
 
 def session_config(precision='float32', num_threads=None):
     """Return the tf.ConfigProto of a session.
 
-    precision: of products, 'float32' or 'bfloat16'. num_threads: that compute; None takes one a core. Raises ValueError
-    if it could not compute with this precision.
+    precision: of products, 'float32' or 'bfloat16'. num_threads: that compute; None: one per core.
+    Raises ValueError if this machine cannot compute with this precision.
     """
-    threads = num_threads or 0  # 0: one a core
-    config = tf.ConfigProto(intra_op_parallelism_threads=threads, inter_op_parallelism_threads=threads,
-                            allow_soft_placement=True)
+    threads = num_threads or 0  # 0: one per core
+    config = tf.ConfigProto(intra_op_parallelism_threads=threads,
+                            inter_op_parallelism_threads=threads, allow_soft_placement=True)
     if precision == 'bfloat16':  # TensorFlow's own rewriting of the graph; variables stay float32
         with quiet_startup():
             if tf.config.list_physical_devices('GPU'):
-                raise ValueError('precision bfloat16: TensorFlow rewrites what runs on CPUs only, and here is a GPU; '
-                                 'take float32')
+                raise ValueError('precision bfloat16: TensorFlow rewrites graphs for CPUs only, and '
+                                 'here is a GPU; take float32')
         config.graph_options.rewrite_options.auto_mixed_precision_onednn_bfloat16 = 1
     return config
 
 
-def open_session(precision='float32', num_threads=None, make=lambda config: tf.Session(config=config)):
-    """Return a session of the current graph; make: function of the tf.ConfigProto that returns it."""
+def open_session(precision='float32', num_threads=None):
+    """Return a session of the current graph; see session_config."""
     config = session_config(precision, num_threads)
     with quiet_startup():
-        return make(config)
+        return tf.Session(config=config)
 
 
 def error_line(error):
-    """Return the line of an error of TensorFlow that says what happened; before it can stand where, in the graph."""
-    text = re.sub(r"(?s)\AGraph execution error:.*\nNode: '[^\n]*\n", '', getattr(error, 'message', None) or str(error))
+    """Return the line of a TensorFlow error that says what happened, without its place in the graph."""
+    text = getattr(error, 'message', None) or str(error)
+    text = re.sub(r"(?s)\AGraph execution error:.*\nNode: '[^\n]*\n", '', text)
     return text.splitlines()[0]

@@ -208,7 +208,7 @@ def test_code_written_for_the_well_known_class_runs(all_weights_file, tmp_path, 
 
 
 def test_the_readmes_lines_for_a_notebook_run(all_weights_file, tmp_path, monkeypatch):
-    readme = open(os.path.join(ROOT, 'README.md'), encoding='utf-8').read()
+    readme = open(os.path.join(ROOT, 'docs', 'use.md'), encoding='utf-8').read()
     code = readme.split('## The class alone')[1].split('```python\n')[1].split('```')[0]
     os.symlink(all_weights_file, tmp_path / 'bvlc_alexnet.npy')
     cv2.imwrite(str(tmp_path / 'photo.jpg'), np.random.RandomState(0).randint(0, 255, (300, 400, 3)))

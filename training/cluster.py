@@ -1,4 +1,4 @@
-"""The workers of a run, a process a machine: which there are, how they are reached, what is lost with one of them."""
+"""The processes of a cluster: who they are, how they are reached, what is lost with one of them."""
 
 import concurrent.futures
 import json
@@ -9,62 +9,86 @@ from typing import NamedTuple
 
 from runtime.tf1 import tf
 
-EXAMPLE = '{"cluster": {"worker": ["host0:2222", "host1:2222"]}, "task": {"type": "worker", "index": 0}}'
-# What TensorFlow says of another process that has ended, was started anew, or hangs.
-LOST = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError, tf.errors.FailedPreconditionError,
-        tf.errors.DeadlineExceededError)
+EXAMPLE = ('{"cluster": {"worker": ["host0:2222", "host1:2222"]}, '
+           '"task": {"type": "worker", "index": 0}}')
+RESTART_HINT = ('Started again with the same --run_dir, the run resumes from its last checkpoint')
+# TensorFlow's errors for another process that has ended, was restarted, or hangs.
+PEER_ERRORS = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError,
+               tf.errors.FailedPreconditionError, tf.errors.DeadlineExceededError)
 
 
 class PeerLost(ConnectionError):
-    """Another worker has ended, or does not answer: this process can't go on; started again, it can."""
+    """Another worker has ended or does not answer; this process has to end, and can be restarted."""
+
+    def __init__(self, what):
+        super().__init__(f'another worker {what}. {RESTART_HINT}')
 
 
 class Cluster(NamedTuple):
-    """What TF_CONFIG says: the addresses of each job's processes, and which of them this process is."""
+    """The processes of a run, from TF_CONFIG.
 
-    jobs: dict      # {'chief': [address], 'worker': [address, ...]}, or workers alone: the first is the chief then
+    jobs: {'chief': [address], 'worker': [address, ...]}; without a chief, worker 0 is the chief.
+    job, index: of this process.
+    """
+
+    jobs: dict
     job: str
     index: int
 
     @property
     def addresses(self):
+        """The address of each process, in the order of their ranks."""
         return self.jobs.get('chief', []) + self.jobs.get('worker', [])
 
     @property
-    def share(self):
-        """(number of this worker, 0 being the chief, number of workers)"""
-        before = len(self.jobs.get('chief', [])) if self.job == 'worker' else 0
-        return before + self.index, len(self.addresses)
+    def rank(self):
+        """The number of this process; 0 is the chief."""
+        return self.index + (len(self.jobs.get('chief', [])) if self.job == 'worker' else 0)
+
+    @property
+    def size(self):
+        """The number of processes."""
+        return len(self.addresses)
 
 
 def read_cluster(text):
-    """Return the Cluster of the environment variable TF_CONFIG; None without one, or for a single process."""
+    """Return the Cluster of a TF_CONFIG; None without one, and for a single process.
+
+    Raises ValueError for a text that does not describe this process in a cluster.
+    """
     if not text:
         return None
     try:
         config = json.loads(text)
-        jobs, task = config['cluster'], config['task']
-        cluster = Cluster(jobs, task['type'], task['index'])
-        known = set(jobs) <= {'chief', 'worker'} and len(jobs.get('chief', [])) < 2
-        right = [re.fullmatch(r'\S+:\d+', address) for address in cluster.addresses]
-        if not known or not all(right) or len(set(cluster.addresses)) < len(right):
-            raise ValueError('a cluster has the jobs worker and, with one process, chief, no others; each process has '
-                             'an address host:port of its own')
-        if type(cluster.index) is not int or not 0 <= cluster.index < len(jobs.get(cluster.job, [])):
-            raise ValueError(f'the cluster has no {cluster.job} {cluster.index}')
+        cluster = Cluster(config['cluster'], config['task']['type'], config['task']['index'])
+        check_cluster(cluster)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        named = f'it lacks {error}' if isinstance(error, KeyError) else error
-        raise ValueError(f'TF_CONFIG can not be read: {named}. It looks like {EXAMPLE}') from error
-    return cluster if len(right) > 1 else None
+        reason = f'it lacks {error}' if isinstance(error, KeyError) else error
+        raise ValueError(f'TF_CONFIG cannot be read: {reason}. It looks like {EXAMPLE}') from error
+    return cluster if cluster.size > 1 else None
+
+
+def check_cluster(cluster):
+    """Raise ValueError unless a Cluster has legal jobs, and this process is one of its processes."""
+    jobs, addresses = cluster.jobs, cluster.addresses
+    known = set(jobs) <= {'chief', 'worker'} and len(jobs.get('chief', [])) < 2
+    well_formed = [re.fullmatch(r'\S+:\d+', address) for address in addresses]
+    if not known or not all(well_formed) or len(set(addresses)) < len(addresses):
+        raise ValueError('a cluster has the jobs worker and, with one process, chief, no others; each '
+                         'process has an address host:port of its own')
+    if type(cluster.index) is not int or not 0 <= cluster.index < len(jobs.get(cluster.job, [])):
+        raise ValueError(f'the cluster has no {cluster.job} {cluster.index}')
 
 
 def start_server(cluster, config):
     """Return the tf.train.Server by which the other workers reach this one."""
     try:
-        return tf.train.Server(tf.train.ClusterSpec(cluster.jobs), cluster.job, cluster.index, config=config)
+        return tf.train.Server(
+            tf.train.ClusterSpec(cluster.jobs), cluster.job, cluster.index, config=config)
     except tf.errors.OpError as error:
-        address = cluster.addresses[cluster.share[0]]
-        raise ValueError(f'{address}, this worker by TF_CONFIG, can not be listened at: is the port in use?') from error
+        address = cluster.addresses[cluster.rank]
+        raise ValueError(f'{address}, the address of this worker in TF_CONFIG, cannot be listened at: '
+                         'is the port in use?') from error
 
 
 def wait_for(address, timeout):
@@ -77,32 +101,32 @@ def wait_for(address, timeout):
             return
         except OSError as error:
             if time.monotonic() > end:
-                raise lost_peer(f'(the chief, at {address}) has not answered for {timeout:g} s: {error}') from error
+                raise PeerLost(f'(the chief, at {address}) has not answered for {timeout:g} s: '
+                               f'{error}') from error
         time.sleep(0.2)
 
 
 class TimeoutSession(tf.Session):
-    """A session of which a run ends with PeerLost if another process does, or is silent for `timeout` seconds.
+    """A session whose runs raise PeerLost if another process ends, or is silent for too long.
 
-    TensorFlow's own timeout does not end a run that waits for the chief's first answer, nor a session closed meanwhile.
+    timeout: seconds. TensorFlow's own timeout neither ends a run that waits for the chief's first
+    answer nor a session that is closed meanwhile.
     """
 
     def __init__(self, target, graph, config, timeout):
         super().__init__(target, graph, config)
-        self.timeout, self.threads = timeout, concurrent.futures.ThreadPoolExecutor(4, 'session')
+        self.timeout = timeout
+        self.threads = concurrent.futures.ThreadPoolExecutor(4, 'session')
 
     def run(self, *arguments, **options):
+        """Run as tf.Session does."""
+        run = self.threads.submit(super().run, *arguments, **options)
         try:
-            return self.threads.submit(super().run, *arguments, **options).result(self.timeout)
+            return run.result(self.timeout)
         except concurrent.futures.TimeoutError as error:
-            raise lost_peer(f'has not answered for {self.timeout:g} s') from error
-        except LOST as error:
-            raise lost_peer('has ended, or was started anew') from error
+            raise PeerLost(f'has not answered for {self.timeout:g} s') from error
+        except PEER_ERRORS as error:
+            raise PeerLost('has ended, or was restarted') from error
 
     def close(self):
-        """Leave it to the end of the process."""
-
-
-def lost_peer(what):
-    return PeerLost(f'another worker {what}. Started again with the same --run_dir, the run goes on from its last '
-                    'checkpoint')
+        """Do nothing: the end of the process closes it."""

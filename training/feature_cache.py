@@ -1,238 +1,219 @@
-"""What the frozen layers compute, computed once an image and kept on disk, to be fed where the trained layers begin."""
+"""Features: outputs of the frozen layers, computed once per image and stored on disk."""
 
 import contextlib
 import hashlib
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
 
 import numpy as np
 
 import alexnet
 import datagenerator
-from alexnet import IMAGE_SIZE, LAYERS
-from datagenerator import ImageDataGenerator
-from inputs.checks import KEY_BYTES, find_broken, image_key
-from inputs.images import decoder_fingerprint, describe, load_image
-from inputs.lists import BrokenImages
-from inputs.prefetch import prefetch_images, prefetch_map
+from alexnet import LAYERS
+from inputs.checks import KEY_BYTES, image_key
+from inputs.images import decoder_fingerprint, describe
+from inputs.prefetch import load_images, prefetch_map
 from runtime.command import progress_bar
 from runtime.tf1 import tf
 from training.feature_store import FeatureStore, NotEnoughSpace
 
-FEATURE_LAYER = {'fc6': 'pool5', 'fc7': 'fc6', 'fc8': 'fc7'}  # first trained layer: the output that it sees
-IMAGES_PER_RUN = 128     # images that go through the frozen layers at once
+FEATURE_LAYER = {'fc6': 'pool5', 'fc7': 'fc6', 'fc8': 'fc7'}  # first trained layer: its input
+COMPUTED_BY = (alexnet, datagenerator)  # modules besides inputs/ whose code decides the features
+IMAGES_PER_RUN = 128  # images that go through the frozen layers at once
 
 
-def prepare_batches(plan, session, model, distribution):
-    """Return (generators, sources), once all listed images are known to be good.
+class CacheOptions(NamedTuple):
+    """Where and how features are stored."""
 
-    generators: the ImageDataGenerators of training and validation, of the share that the Distribution leaves to this
-    worker. sources: for each, the tensor to feed and the batches for it; where the frozen layers' output is stored, it
-    is that. Raises BrokenImages naming list and line of every image that is missing or can't be read, also by another
-    worker.
-    """
-    generators, broken = make_generators(plan.settings, plan.data, distribution.share), {}
-    with distribution.barrier():
-        try:
-            sources = make_sources(plan.settings, session, model, generators, plan.trained)
-        except BrokenImages as error:
-            broken = error.broken
-    broken = distribution.gather_broken(plan.data[:2], broken)
-    if broken:
-        raise BrokenImages(plan.data[:2], broken)
-    _, val = sources[1]  # a worker that has no room to store can't take as many at once
-    val.eval_batch_size = min(distribution.all_gather_object(val.eval_batch_size))
-    return generators, sources
-
-
-def make_generators(settings, data, share=(0, 1)):
-    """Return the ImageDataGenerators of training and of validation; share: (worker, workers)."""
-    options = {'nb_classes': len(data.class_names), 'scale_size': scale_size(settings), 'shard': share,
-               'crop_size': (IMAGE_SIZE, IMAGE_SIZE), 'seed': settings.seed, 'num_threads': settings.num_threads}
-    return [ImageDataGenerator(data.train, settings.horizontal_flip, True, random_crop=settings.random_crop, **options),
-            ImageDataGenerator(data.val, **options)]
-
-
-def make_sources(settings, session, model, generators, trained):
-    """Return [(tensor to feed, batches for it)] of the generators; raises BrokenImages."""
-    output = feature_output(trained)
-    try:
-        stored, reason = store(settings, session, model, output, generators)
-    except BrokenImages as error:  # what is not stored can be broken, too
-        cropped = [generator for generator in generators if generator.random_crop]
-        raise BrokenImages([generator.image_list for generator in generators],
-                           {**error.broken, **find_undecodable(settings, cropped)}) from error
-    if reason and settings.cache_features == 'on':
-        raise ValueError(f'cache_features is on, but {reason}')
-    plain = generators[:len(generators) - len(stored)]
-    if plain:
-        print(f'what the frozen layers compute {"of the training images " if stored else ""}is not stored: {reason}')
-        broken = find_undecodable(settings, plain)
-        if broken:
-            raise BrokenImages([generator.image_list for generator in plain], broken)
-    return [(model.x, batches) for batches in plain] + [(model.outputs[output], batches) for batches in stored]
-
-
-def find_undecodable(settings, generators):
-    """Return {path: what is wrong} of those images of some ImageDataGenerators that can't be decoded."""
-    lists = [generator.image_list.shard(*generator.shard) for generator in generators]
-    return find_broken(lists, load_image, settings.cache_dir, settings.num_threads, progress_bar('checking images'))
-
-
-def store(settings, session, model, output, generators):
-    """Return (StoredBatches of those of the generators whose features can be stored, the last ones, why not of all)."""
-    if settings.cache_features == 'off':
-        return [], 'cache_features is off'
-    if not output:
-        return [], 'a convolution is trained, and only the input of fc6, fc7 or fc8 is stored'
-    key = network_fingerprint(session, model, output, settings.precision, scale_size(settings))
-    folder = os.path.join(settings.cache_dir, key)
-    with contextlib.suppress(OSError):
-        os.makedirs(folder, exist_ok=True)
-    if not os.path.isdir(folder) or not os.access(folder, os.W_OK):
-        raise ValueError(f'cache_dir {settings.cache_dir} is no folder that can be written to: name another one, or '
-                         'set cache_features to off')
-    fixed = [generator for generator in generators if not generator.random_crop]
-    try:
-        stored = store_batches(session, model, output, fixed, folder, disk_fraction(settings), settings.num_threads,
-                               progress_bar(f'computing {output}'))
-    except NotEnoughSpace as error:
-        return [], str(error)
-    return stored, 'random_crop cuts other pixels in each epoch' if len(fixed) < len(generators) else None
-
-
-def disk_fraction(settings):
-    """Return the share of the free disk space that features may take."""
-    return 1 if settings.cache_features == 'on' else 0.5
-
-
-def scale_size(settings):
-    """Return (width, height) that images are scaled to before the network's 227x227 are cut out of them."""
-    return (256, 256) if settings.random_crop else (IMAGE_SIZE, IMAGE_SIZE)
-
-
-def feature_output(trained):
-    """Return the name of the output whose values can be stored if the layers `trained` are trained, or None."""
-    return FEATURE_LAYER.get(next(layer for layer in LAYERS if layer in trained))
-
-
-def network_fingerprint(session, model, output, precision, scale_size):
-    """Return text that differs whenever `output` could: for other weights, preprocessing, precision or libraries."""
-    digest = hashlib.blake2b(digest_size=KEY_BYTES)
-    for module in (alexnet, datagenerator):  # an edit of the network, or of what is cut out, is another network
-        with open(module.__file__, 'rb') as code:
-            digest.update(code.read())
-    digest.update(f'{precision} {scale_size} {tf.__version__} {decoder_fingerprint()}'.encode())
-    computed = LAYERS[:5] if output == 'pool5' else LAYERS[:LAYERS.index(output) + 1]
-    for values in session.run([model.variables[layer] for layer in computed]):
-        for value in values:
-            digest.update(np.ascontiguousarray(value))
-    return f'{output}-{digest.hexdigest()}'
+    mode: str                # 'auto', 'on' or 'off'
+    folder: str              # of all stored features
+    precision: str           # of the products that compute them
+    num_threads: int | None  # that decode; None: one per core
 
 
 class StoredBatches:
-    """The passes of an ImageDataGenerator, same order, same flips, with stored features in place of images.
+    """The epochs of an ImageDataGenerator, in the same order and with the same mirror images, with
+    features in place of images.
 
-    array: float32 [rows, ...]. rows: int64 [2, n], where in it each image of the generator's share of the list is, as
-    it is and mirrored.
+    array: float32 [rows, ...].
+    rows: int64 [2, n]. rows[0, i] is the row of image i's features, rows[1, i] that of its mirror
+        image; i counts the images of the generator's shard.
     """
-
-    eval_batch_size = 1024  # features are a seventeenth of an image, or less
 
     def __init__(self, generator, array, rows):
         self.generator, self.array, self.rows = generator, array, rows
         self.data_size, self.start_epoch = generator.data_size, generator.start_epoch
+        self.eval_batch_size = 1024  # features take at most a seventeenth of an image
+
+    @property
+    def pointer(self):
+        """The number of images of this epoch that were yielded."""
+        return self.generator.pointer
 
     def batches(self, batch_size):
-        """Yield what is left of this pass: features, float32 [n, ...], and one-hot labels; reads one batch ahead."""
-        starts = range(self.generator.pointer, self.data_size, batch_size)
+        """Yield the remaining batches of the epoch: features, float32 [n, ...], and one-hot labels."""
+        starts = range(self.pointer, self.data_size, batch_size)
         with ThreadPoolExecutor(1) as pool:
-            yield from prefetch_map(self.read, (self.generator.take_indices(batch_size) for _ in starts), pool, ahead=1)
+            indices = (self.generator.take_indices(batch_size) for _ in starts)
+            yield from prefetch_map(self.read, indices, pool, ahead=1)
 
     def read(self, indices):
         """Return the features and labels at positions in the list."""
-        rows = self.rows[self.generator.epoch_order.flipped[indices].astype(int), indices // self.generator.shard[1]]
-        return self.array[rows], self.generator.one_hot(indices)
+        _, count = self.generator.shard
+        flipped = self.generator.epoch_order.flipped[indices].astype(int)
+        return self.array[self.rows[flipped, indices // count]], self.generator.one_hot(indices)
 
 
-def store_batches(session, model, output, generators, folder, share, num_threads, progress):
-    """Return the StoredBatches of ImageDataGenerators, after storing what is missing; raises as store_features."""
-    start = time.monotonic()
-    parts = [(generator.image_list.shard(*generator.shard), generator.horizontal_flip) for generator in generators]
-    array, rows, computed = store_features(session, model, output, parts, generators[0].load_unflipped, folder, share,
-                                           num_threads, progress)
-    print(f'{output} of {sum(part.size for part in rows):,} images, {computed:,} of them computed now '
-          f'({computed / (time.monotonic() - start):.0f} images/s), is stored in {folder}, '
-          f'{array.nbytes / 1e6:,.0f} MB')
-    return [StoredBatches(generator, array, part_rows) for generator, part_rows in zip(generators, rows)]
+def feature_layer(trained_layers):
+    """Return the name of the output to store if these layers are trained; None for convolutions."""
+    return FEATURE_LAYER.get(next(layer for layer in LAYERS if layer in trained_layers))
 
 
-def store_features(session, model, output, parts, load_image, folder, share, num_threads, progress):
-    """Compute what `folder` lacks of the values of `output` for the images of some lists.
+def cache_features_of(session, model, layer, generators, cache, broken):
+    """Return (cached, reason): {generator: StoredBatches} for as many ImageDataGenerators as can be
+    cached, and why the others cannot, None if all can.
 
-    parts: pairs (ImageList, whether mirrored images are wanted too). load_image: function path -> what the network
-    sees. share: of the free disk space that may be used. progress: wraps an iterable and shows how far it is. Returns
-    (array, [rows of each part]) as StoredBatches takes them, and the number of features computed. Raises BrokenImages
-    naming every missing or unreadable image, after storing the others; NotEnoughSpace, a ValueError, before it computes;
-    OSError if the disk is full all the same.
+    layer: name of the output to store. Adds images that cannot be decoded to `broken`, {path:
+    message}; what is cached must not be used then.
     """
-    shape = model.outputs[output].shape.as_list()[1:]
-    with FeatureStore(folder, int(np.prod(shape))) as store:
-        broken, missing = {}, {}
-        keys = [image_keys(image_list, mirrored, broken) for image_list, mirrored in parts]
-        for (image_list, _), part_keys in zip(parts, keys):
-            for flipped, row_keys in enumerate(part_keys):
-                for path, key in zip(image_list.paths, row_keys):
-                    if key and key not in store.rows:
-                        missing.setdefault(path, {})[key] = bool(flipped)
-        before, count = store.count, sum(len(wanted) for wanted in missing.values())
-        store.check_room(count, share)
-        broken.update(compute_features(session, model, output, missing, load_image, store, num_threads, progress))
-        if broken:
-            raise BrokenImages([image_list for image_list, _ in parts], broken)
-        rows = [np.array([[store.rows[key] for key in row_keys] for row_keys in part_keys], np.int64)
-                for part_keys in keys]
-        return store.read().reshape(-1, *shape), rows, store.count - before
+    if cache.mode == 'off':
+        return {}, 'cache_features is off'
+    if not layer:
+        return {}, 'a convolution is trained, and only the input of fc6, fc7 or fc8 is stored'
+    fixed = [generator for generator in generators if not generator.random_crop]
+    fingerprint = network_fingerprint(
+        session, model, layer, cache.precision, generators[0].scale_size)
+    folder = make_folder(cache.folder, fingerprint)
+
+    def compute(pixels):
+        return session.run(model.outputs[layer], {model.x: pixels})
+    try:
+        shape = model.outputs[layer].shape.as_list()[1:]
+        stored = store_batches(fixed, folder, layer, shape, compute, cache, broken)
+    except NotEnoughSpace as error:
+        return {}, str(error)
+    reason = 'random_crop cuts other pixels in each epoch' if len(fixed) < len(generators) else None
+    return dict(zip(fixed, stored, strict=True)), reason
+
+
+def make_folder(cache_dir, name):
+    """Make the folder of this name in the cache, and return its path."""
+    folder = os.path.join(cache_dir, name)
+    with contextlib.suppress(OSError):
+        os.makedirs(folder, exist_ok=True)
+    if not os.path.isdir(folder) or not os.access(folder, os.W_OK):
+        raise ValueError(f'cache_dir {cache_dir} is no folder that can be written to: name another '
+                         'one, or set cache_features to off')
+    return folder
+
+
+def network_fingerprint(session, model, layer, precision, scale_size):
+    """Return text that differs whenever the output of a layer could: for other weights, precision,
+    preprocessing, code or libraries."""
+    digest = hashlib.blake2b(digest_size=KEY_BYTES)
+    for module in COMPUTED_BY:
+        with open(module.__file__, 'rb') as code:
+            digest.update(code.read())
+    digest.update(f'{precision} {scale_size} {tf.__version__} {decoder_fingerprint()}'.encode())
+    last = 'conv5' if layer == 'pool5' else layer
+    computed = LAYERS[:LAYERS.index(last) + 1]
+    for values in session.run([model.variables[layer] for layer in computed]):
+        for value in values:
+            digest.update(np.ascontiguousarray(value))
+    return f'{layer}-{digest.hexdigest()}'
+
+
+def store_batches(generators, folder, layer, shape, compute, cache, broken):
+    """Return the StoredBatches of each ImageDataGenerator, after computing what the folder lacks.
+
+    shape: of the features of one image. compute: function of pixels, float32 [n, 227, 227, 3], that
+    returns features, float32 [n, *shape]. See store_features.
+    """
+    start = time.monotonic()
+    parts = [(generator.image_list.shard(*generator.shard), generator.horizontal_flip)
+             for generator in generators]
+    width, fraction = int(np.prod(shape)), 1 if cache.mode == 'on' else 0.5
+    with FeatureStore(folder, width) as store:
+        rows, computed = store_features(
+            store, parts, generators[0].load_unflipped, compute, fraction, cache.num_threads,
+            progress_bar(f'computing {layer}'), broken)
+        array = store.read().reshape(-1, *shape)
+    if not broken:
+        rate = computed / (time.monotonic() - start)
+        print(f'{layer} of {sum(part.size for part in rows):,} images, {computed:,} of them computed '
+              f'now ({rate:.0f} images/s), is stored in {folder}, {array.nbytes / 1e6:,.0f} MB')
+    return [StoredBatches(generator, array, part)
+            for generator, part in zip(generators, rows, strict=True)]
+
+
+def store_features(store, parts, load_image, compute, fraction, num_threads, progress, broken):
+    """Compute and store the features of some lists that a FeatureStore lacks.
+
+    parts: pairs (ImageList, whether features of mirror images are wanted, too).
+    load_image: function of a path that returns pixels, float32 [227, 227, 3].
+    compute: function of pixels, float32 [n, 227, 227, 3], that returns features, [n, ...].
+    fraction: of the free disk space that may be used.
+    progress: wraps an iterable of a given length and shows how far it is.
+    broken: {path: message}, to which images that cannot be read are added.
+    Returns ([rows of each part] as StoredBatches takes them, number of features computed); rows of
+    broken images are -1. Raises NotEnoughSpace before it computes; OSError if the disk fills all the same.
+    """
+    keys = [image_keys(image_list, mirrored, broken) for image_list, mirrored in parts]
+    missing = find_missing(store, parts, keys)
+    before, count = store.count, sum(len(wanted) for wanted in missing.values())
+    store.check_space(count, fraction)
+    compute_features(store, missing, load_image, compute, num_threads, progress, broken)
+    rows = []
+    for part_keys in keys:
+        numbers = [[store.rows.get(key, -1) for key in row_keys] for row_keys in part_keys]
+        rows.append(np.array(numbers, np.int64))
+    return rows, store.count - before
 
 
 def image_keys(image_list, mirrored, broken):
-    """Return the keys of a list's images, and of the mirrored ones if wanted; None, and why in `broken`, if gone."""
-    keys = []
-    for flipped in (False, True)[:1 + mirrored]:
-        keys.append([])
+    """Return the key of each image of a list, and of each mirror image if wanted: [1 or 2][n].
+
+    The key of a missing image is None, and its path is added to `broken`, {path: message}.
+    """
+    keys = [[], []] if mirrored else [[]]
+    for flipped, row in enumerate(keys):
         for path in image_list.paths:
             try:
-                keys[-1].append(image_key(path, flipped))
+                row.append(image_key(path, bool(flipped)))
             except (OSError, ValueError) as error:
                 broken[path] = describe(path, error)
-                keys[-1].append(None)
+                row.append(None)
     return keys
 
 
-def compute_features(session, model, output, missing, load_image, store, num_threads, progress):
-    """Store `output` for the images of `missing`, {path: {key: mirrored}}; decodes while the network computes.
+def find_missing(store, parts, keys):
+    """Return {path: {key: whether it is of the mirror image}} of the features that a store lacks."""
+    missing = {}
+    for (image_list, _), part_keys in zip(parts, keys, strict=True):
+        for flipped, row_keys in enumerate(part_keys):
+            for path, key in zip(image_list.paths, row_keys, strict=True):
+                if key and key not in store.rows:
+                    missing.setdefault(path, {})[key] = bool(flipped)
+    return missing
 
-    Returns {path: what is wrong} of those that can't be read.
+
+def compute_features(store, missing, load_image, compute, num_threads, progress, broken):
+    """Store the features of images, {path: {key: mirrored}}; decodes while the network computes.
+
+    Adds images that cannot be read to `broken`, {path: message}.
     """
-    broken, keys, pixels = {}, [], []
-
-    def run():
-        features = session.run(model.outputs[output], {model.x: np.stack(pixels)})
-        store.append(keys.copy(), features.reshape(len(keys), -1))
-        keys.clear()
-        pixels.clear()
-    images = prefetch_images(missing, num_threads, 2 * IMAGES_PER_RUN, load_image)
-    for path, image in progress(zip(missing, images), len(missing)):
-        if isinstance(image, ValueError):
-            broken[path] = str(image)
-            continue
-        for key, mirrored in missing[path].items():
+    paths, errors, keys, pixels = list(missing), {}, [], []
+    images = load_images(paths, load_image, errors, num_threads, 2 * IMAGES_PER_RUN, progress)
+    for position, image in images:
+        for key, mirrored in missing[paths[position]].items():
             keys.append(key)
             pixels.append(image[:, ::-1] if mirrored else image)
         if len(pixels) >= IMAGES_PER_RUN:
-            run()
+            store.append(keys, compute(np.stack(pixels)))
+            keys, pixels = [], []
     if pixels:
-        run()
+        store.append(keys, compute(np.stack(pixels)))
     store.commit()
-    return broken
+    broken.update({paths[position]: message for position, message in errors.items()})

@@ -1,4 +1,4 @@
-"""Rows of features in two files that only grow: what a killed process leaves half-done is noticed and cut off."""
+"""Rows of features in two files that only grow, and that survive a killed process."""
 
 import contextlib
 import os
@@ -10,23 +10,23 @@ from filelock import FileLock, Timeout
 
 from inputs.checks import KEY_BYTES
 
-ROWS_PER_COMMIT = 256   # rows after which what is stored so far is made to last
+ROWS_PER_COMMIT = 256  # rows after which the stored ones are made durable
 SPARE_BYTES = 1 << 30  # left free on the disk
 
 
 class NotEnoughSpace(ValueError):
-    """The disk has no room for the features."""
+    """The disk has no space for the features."""
 
 
 class FeatureStore:
-    """A folder with `features`, float32 rows of `width` values, and `keys`, 16 bytes for the image of each row.
+    """A folder with `features`, float32 rows of `width` values, and `keys`, 16 bytes per row.
 
-    Both files only grow. Rows are written and flushed to the disk before their keys, so what a killed process leaves
-    half-done is a row without a key, or a part of one, and the next process cuts it off. Use it as a context manager:
+    Rows are written and flushed to the disk before their keys. A killed process leaves at most rows
+    without a key, or parts of one, and the next process cuts them off. Use it as a context manager:
     one process at a time has the folder open, others wait until it ends.
     """
 
-    PATIENCE = 600  # seconds in which a process that others wait for stores something, or hangs
+    TIMEOUT = 600  # seconds within which the process that others wait for has to store something
 
     def __init__(self, folder, width):
         os.makedirs(folder, exist_ok=True)
@@ -37,16 +37,18 @@ class FeatureStore:
         with contextlib.ExitStack() as opened:
             self.wait()
             opened.callback(self.lock.release)
-            self.features, self.keys = (opened.enter_context(open(os.path.join(self.folder, name), 'a+b'))
-                                        for name in ('features', 'keys'))
-            self.cut_off_half_rows()
+            self.features, self.keys = (
+                opened.enter_context(open(os.path.join(self.folder, name), 'a+b'))
+                for name in ('features', 'keys'))
+            self.cut_off_partial_rows()
             self.opened = opened.pop_all()
         return self
 
-    def cut_off_half_rows(self):
+    def cut_off_partial_rows(self):
         """Read the keys, after cutting off rows without a key, and parts of rows and keys."""
-        self.count = min(self.keys.tell() // KEY_BYTES, self.features.tell() // (4 * self.width))
-        self.features.truncate(self.count * 4 * self.width)
+        row_bytes = 4 * self.width
+        self.count = min(self.keys.tell() // KEY_BYTES, self.features.tell() // row_bytes)
+        self.features.truncate(self.count * row_bytes)
         self.keys.truncate(self.count * KEY_BYTES)
         self.keys.seek(0)
         content = self.keys.read()
@@ -54,7 +56,10 @@ class FeatureStore:
         self.pending = []
 
     def wait(self):
-        """Wait for the process that has the folder open, as long as it stores rows; then raise ValueError."""
+        """Wait for the process that has the folder open, as long as it stores rows.
+
+        Raises ValueError if it stores none within TIMEOUT.
+        """
         size, seconds = -1, 1
         while True:
             try:
@@ -63,26 +68,27 @@ class FeatureStore:
             except Timeout:
                 before, size = size, os.path.getsize(os.path.join(self.folder, 'features'))
             if size == before:
-                raise ValueError(f'{self.folder} is in use by another process, which has stored nothing for '
-                                 f'{seconds} s: end it, or set cache_dir to another folder')
+                raise ValueError(f'{self.folder} is in use by another process, which has stored '
+                                 f'nothing for {seconds} s: end it, or set cache_dir to another folder')
             if seconds == 1:
-                print(f'{self.folder} is in use by another process: waiting for it to end', file=sys.stderr)
-            seconds = self.PATIENCE
+                print(f'{self.folder} is in use by another process: waiting for it to end',
+                      file=sys.stderr)
+            seconds = self.TIMEOUT
 
     def __exit__(self, kind, error, trace):
-        with self.opened:  # files are closed, then the lock is released, whatever happens
+        with self.opened:  # closes the files, then releases the lock, whatever happens
             if not (kind and issubclass(kind, OSError)):  # a full disk stays full
                 self.commit()
 
     def append(self, keys, features):
-        """Store the rows of some images: as many keys, and float32 [n, width]."""
-        self.features.write(features)
+        """Store the rows of some images. keys: n times bytes; features: float32 [n, ...]."""
+        self.features.write(features.reshape(len(keys), self.width))
         self.pending += keys
         if len(self.pending) >= ROWS_PER_COMMIT:
             self.commit()
 
     def commit(self):
-        """Make the appended rows last, then their keys."""
+        """Make the appended rows durable, then their keys."""
         for file, content in ((self.features, b''), (self.keys, b''.join(self.pending))):
             file.write(content)
             file.flush()
@@ -91,30 +97,24 @@ class FeatureStore:
         self.count += len(self.pending)
         self.pending = []
 
-    def check_room(self, count, share):
-        """Raise NotEnoughSpace if `count` more rows do not fit into this share of the free disk space."""
-        if not count:
-            return
-        if lack := space_shortage(self.folder, count, self.width, share):
-            raise NotEnoughSpace(lack)
+    def check_space(self, count, fraction):
+        """Raise NotEnoughSpace unless `count` more rows fit into this fraction of the free disk."""
+        if count and (shortage := space_shortage(self.folder, count, self.width, fraction)):
+            raise NotEnoughSpace(shortage)
 
     def read(self):
-        """Return all rows, float32 [n, width], mapped from the disk, not read."""
-        if not self.count:  # no file without content can be mapped
+        """Return all rows, float32 [n, width], mapped from the disk."""
+        if not self.count:  # an empty file cannot be mapped
             return np.empty((0, self.width), np.float32)
-        return np.memmap(os.path.join(self.folder, 'features'), np.float32, 'r', shape=(self.count, self.width))
+        path = os.path.join(self.folder, 'features')
+        return np.memmap(path, np.float32, 'r', shape=(self.count, self.width))
 
 
-def space_shortage(folder, count, width, share):
-    """Return why `count` rows of `width` values don't fit into this share of the free disk space, or None.
-
-    folder: where they are to be; it need not be there yet.
-    """
-    there = os.path.abspath(folder)
-    while not os.path.isdir(there):
-        there = os.path.dirname(there)
-    needed, free = count * (4 * width + KEY_BYTES), shutil.disk_usage(there).free
-    if needed <= (free - SPARE_BYTES) * share:
+def space_shortage(folder, count, width, fraction):
+    """Return why `count` rows of `width` values do not fit into this fraction of the free disk space,
+    or None if they do."""
+    needed, free = count * (4 * width + KEY_BYTES), shutil.disk_usage(folder).free
+    if needed <= (free - SPARE_BYTES) * fraction:
         return None
-    return (f'{count:,} features need {needed / 1e9:.1f} GB in {folder}, where {free / 1e9:.1f} GB are free: make '
-            'room, set cache_dir to another disk, or cache_features to off')
+    return (f'{count:,} features need {needed / 1e9:.1f} GB in {folder}, where {free / 1e9:.1f} GB are '
+            'free: make space, set cache_dir to another disk, or cache_features to off')

@@ -1,4 +1,4 @@
-"""The graph of a training run: network, first values, loss, learning rate, and the optimizer's step."""
+"""The graph of a training run: network, loss, training step, on one device or several."""
 
 import dataclasses
 from typing import NamedTuple
@@ -6,9 +6,11 @@ from typing import NamedTuple
 import numpy as np
 
 from alexnet import IMAGE_SIZE, LAYERS, AlexNet
-from runtime.tf1 import open_session, tf
+from runtime.tf1 import assign_values, open_session, tf
+from training.devices import Devices
 from training.histograms import step_summaries
-from training.optimizer import balanced_weights, learning_rate_at, minimize, training_loss
+from training.optimizer import learning_rate_at, make_train_op, training_loss
+from training.setup import TrainingSetup
 from training.strategy import for_each_replica
 
 
@@ -19,71 +21,151 @@ class Replica:
     model: AlexNet
     labels: tf.Tensor         # float32 [n, num_classes], one-hot
     keep_prob: tf.Tensor      # scalar, 1 unless fed
-    batch_count: tf.Tensor    # scalar, images of the whole batch, on all devices; n unless fed
-    learning_rate: tf.Tensor  # scalar, of the coming step
+    batch_count: tf.Tensor    # scalar, images of the batch on all devices; n unless fed
+    learning_rate: tf.Tensor  # scalar, of the next step
     loss_sum: tf.Tensor       # scalar, cross-entropy summed over the rows, nats
-    correct: tf.Tensor        # scalar float, rows whose largest logit is their label's
-    predictions: tuple        # int32 [n], the class of each row's largest logit; float32 [n], its probability
+    correct: tf.Tensor        # scalar float, rows whose largest logit is that of their label
+    predictions: tuple        # int32 [n], class of the largest logit; float32 [n], its probability
     train_op: tf.Operation
-    summaries: tf.Tensor      # serialized, of the state of the trained layers
+    summaries: tf.Tensor      # serialized histograms of the trained layers
 
 
 class TrainingGraph(NamedTuple):
     """The tensors and operations that the loop feeds and fetches."""
 
-    replicas: tuple           # a Replica a device of this machine
-    learning_rate: tf.Tensor  # scalar, of the coming step
-    loss_sum: tf.Tensor       # scalar, cross-entropy summed over the batch, on whatever devices, nats
-    correct: tf.Tensor        # scalar float, images of the batch whose largest logit is their label's
-    predictions: list         # of each replica, as there; the last rows can be those of `feed`
+    replicas: tuple           # a Replica per device of this machine
+    learning_rate: tf.Tensor  # scalar, of the next step
+    loss_sum: tf.Tensor       # scalar, summed over the batch on all devices
+    correct: tf.Tensor        # scalar, summed over the batch on all devices
+    predictions: tuple        # of each replica; the last rows can be padding of `feed`
     train_op: tf.Operation
     summaries: tf.Tensor      # of the first replica
+    step: tf.Tensor           # scalar int64, training steps done
 
     @property
-    def model(self):
+    def model(self) -> AlexNet:
+        """The network of the first replica."""
         return self.replicas[0].model
 
-    @property
-    def labels(self):
-        return self.replicas[0].labels
+    def feed(self, input_name, values, labels, batch_count, keep_prob=1.0):
+        """Return the feed_dict for this machine's rows of a batch, split over its replicas.
 
-    def feed(self, inputs, values, labels, batch_count, keep_prob=1.0):
-        """Return what to feed for this machine's share of a batch, whose rows are dealt out to the replicas.
-
-        inputs: the tensor of `model` that takes the values: x, or one of outputs. batch_count: images of the whole
-        batch. A replica without a row gets one of zeros, whose label is no class, so that it has no
-        loss and can't be right: TensorFlow can't pool and split a batch of no rows.
+        input_name: 'x', or the output of the network in whose place `values` are fed.
+        values: float32 [n, ...]. labels: one-hot float32 [n, num_classes].
+        batch_count: images of the whole batch, on all machines.
+        keep_prob: of dropout.
         """
-        feed, count = {}, len(self.replicas)
-        if len(labels) < count:
-            values, labels = (np.concatenate([rows, np.zeros((count - len(rows), *rows.shape[1:]), np.float32)])
-                              for rows in (values, labels))
+        values, labels = pad_rows(values, labels, len(self.replicas))
+        feed = {}
         for number, replica in enumerate(self.replicas):
-            rows = slice(number * len(labels) // count, (number + 1) * len(labels) // count)
-            feed.update({replica.model.twin(inputs, self.model): values[rows], replica.labels: labels[rows],
+            start, stop = (len(labels) * n // len(self.replicas) for n in (number, number + 1))
+            feed.update({replica.model.tensor(input_name): values[start:stop],
+                         replica.labels: labels[start:stop],
                          replica.batch_count: batch_count, replica.keep_prob: keep_prob})
         return feed
 
 
-def build_network(plan):
-    """Add the network, its loss and its training step to the graph; return the TrainingGraph.
+def pad_rows(values, labels, count):
+    """Return values and labels with at least `count` rows; rows of zeros are appended.
 
-    A step changes the variables of the layers plan.trained alone; those that are not in plan.skipped go on from their
-    pretrained values and take smaller steps. In the scope of a tf.distribute strategy, there is a replica on each of
-    its devices, and a step is that of all their rows.
+    TensorFlow cannot pool and split a batch without rows. A row whose label is no class has no loss
+    and cannot be right.
     """
-    strategy = tf.distribute.get_strategy()
-    parts, local = for_each_replica(build_replica, plan), strategy.experimental_local_results
-    sums = for_each_replica(lambda replica: tf.stack([replica.loss_sum, replica.correct]), parts)
-    loss_sum, correct = tf.unstack(local(strategy.reduce(tf.distribute.ReduceOp.SUM, sums, axis=None))[0])
-    replicas = local(parts)
+    if len(labels) >= count:
+        return values, labels
+    return tuple(np.concatenate([rows, np.zeros((count - len(rows), *rows.shape[1:]), np.float32)])
+                 for rows in (values, labels))
+
+
+def build_training_graph(setup: TrainingSetup, devices: Devices) -> TrainingGraph:
+    """Add network, loss and training step to the graph, whose random seed is set first."""
+    tf.set_random_seed(setup.seed)
+    if devices.strategy is None:
+        with devices.scope():
+            return build_on_one_device(setup)
+    return build_on_all_devices(setup, devices.strategy)
+
+
+def build_on_one_device(setup):
+    """Add the graph of one device to the current graph; return the TrainingGraph."""
+    replica = build_replica(setup)
+    return TrainingGraph(
+        (replica,), replica.learning_rate, replica.loss_sum, replica.correct,
+        (replica.predictions,), replica.train_op, replica.summaries, tf.train.get_global_step())
+
+
+def build_on_all_devices(setup, strategy):
+    """Add the graph of all devices of a tf.distribute strategy; return the TrainingGraph."""
+    parts = for_each_replica(strategy, lambda: build_replica(setup))
+    sums = for_each_replica(
+        strategy, lambda replica: tf.stack([replica.loss_sum, replica.correct]), parts)
+    with strategy.scope():
+        total = strategy.reduce(tf.distribute.ReduceOp.SUM, sums, axis=None)
+        loss_sum, correct = tf.unstack(strategy.experimental_local_results(total)[0])
+        replicas = strategy.experimental_local_results(parts)
+        train_op = tf.group(*[replica.train_op for replica in replicas])
     return TrainingGraph(replicas, replicas[0].learning_rate, loss_sum, correct,
-                   [replica.predictions for replica in replicas],
-                   tf.group(*[replica.train_op for replica in replicas]), replicas[0].summaries)
+                         tuple(replica.predictions for replica in replicas), train_op,
+                         replicas[0].summaries, tf.train.get_global_step())
+
+
+def build_replica(setup):
+    """Add network, loss and training step of one device to the graph; return the Replica."""
+    images = tf.placeholder(tf.float32, [None, IMAGE_SIZE, IMAGE_SIZE, 3], 'images')
+    labels = tf.placeholder(tf.float32, [None, setup.num_classes], 'labels')
+    keep_prob = tf.placeholder_with_default(1.0, [], 'keep_prob')
+    step = tf.train.get_or_create_global_step()
+    model = AlexNet(images, keep_prob, setup.num_classes, setup.scratch_layers, setup.weights_path,
+                    dropout_seed=dropout_seed(setup.seed, step))
+    loss_sum, correct, predictions = measure(labels, model.fc8)
+    batch_count = tf.placeholder_with_default(
+        tf.cast(tf.shape(labels)[0], tf.float32), [], 'batch_count')
+    loss = training_loss(
+        labels, model.fc8, setup.label_smoothing, setup.class_weights, batch_count)
+    learning_rate = learning_rate_at(step, setup.num_steps, setup.learning_rate, setup.lr_schedule)
+    train_op, gradients = make_train_op(
+        loss, learning_rate, setup, *trained_variables(model, setup))
+    summaries = step_summaries(model, setup.trained_layers, gradients)
+    return Replica(model, labels, keep_prob, batch_count, learning_rate, loss_sum, correct,
+                   predictions, train_op, summaries)
+
+
+def trained_variables(model, setup):
+    """Return (variables that start from random values, trained ones that start from the file's)."""
+    scratch, pretrained = [], []
+    for layer in setup.trained_layers:
+        target = scratch if layer in setup.scratch_layers else pretrained
+        target += model.variables[layer]
+    return scratch, pretrained
+
+
+def measure(labels, logits):
+    """Return (summed cross-entropy, number of correct rows, predictions) as Replica holds them."""
+    losses = tf.nn.softmax_cross_entropy_with_logits_v2(labels, logits)
+    classes = tf.argmax(logits, 1, output_type=tf.int32)
+    correct = tf.reduce_sum(labels * tf.one_hot(classes, int(labels.shape[1])))
+    return tf.reduce_sum(losses), correct, (classes, tf.reduce_max(tf.nn.softmax(logits), 1))
+
+
+def dropout_seed(seed, step):
+    """Return the seed of a step's dropout, an int64 [2] tensor that differs between replicas."""
+    pair = tf.stack([tf.constant(seed, tf.int64), step])
+    if tf.distribute.get_strategy().num_replicas_in_sync == 1:
+        return pair
+    replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+    return tf.random.experimental.stateless_fold_in(pair, replica)
+
+
+def initialize_variables(session, model, setup, devices):
+    """Give the variables their initial values; with several workers, those of the chief alone."""
+    if devices.strategy is None:
+        initialize(session, model)
+    elif devices.workers.rank == 0:
+        initialize_replicas(session, setup, devices)
 
 
 def initialize(session, model):
-    """Give every variable its first value: the weight file's, or for skipped layers and optimizer slots a fresh one."""
+    """Give every variable its initial value: the weight file's or a random one; slots start at 0."""
     loaded = {variable.name for layer in LAYERS if layer not in model.skip_layer
               for variable in model.variables[layer]}
     variables = session.graph.get_collection(tf.GraphKeys.GLOBAL_VARIABLES)
@@ -92,52 +174,21 @@ def initialize(session, model):
         model.load_initial_weights(session)
 
 
-def initial_values(plan):
-    """Return {name of variable: first value} on one device.
+def initialize_replicas(session, setup, devices):
+    """Give the variables, on all devices of this machine, the initial values of one device.
 
-    What is random follows from an operation's place among the random ones of the graph: where several devices have each
-    its own, all get what one would.
+    TensorFlow seeds a random operation by its position in the graph. Drawing the values in a graph of
+    one device gives the same ones for any number of devices.
     """
-    settings = plan.settings
-    with tf.Graph().as_default(), open_session(settings.precision, settings.num_threads) as session:
-        tf.set_random_seed(settings.seed)
-        initialize(session, build_network(plan).model)
+    values = initial_values(setup, devices.precision, devices.num_threads)
+    for variable in session.graph.get_collection(tf.GraphKeys.GLOBAL_VARIABLES):
+        copies = devices.strategy.experimental_local_results(variable)
+        assign_values(session, copies, [values[variable.op.name]] * len(copies))
+
+
+def initial_values(setup, precision, num_threads):
+    """Return {name of variable: initial value} of a graph on one device."""
+    with tf.Graph().as_default(), open_session(precision, num_threads) as session:
+        tf.set_random_seed(setup.seed)
+        initialize(session, build_on_one_device(setup).model)
         return session.run({variable.op.name: variable for variable in tf.global_variables()})
-
-
-def build_replica(plan):
-    """Add the network, its loss and its training step to the graph on one device; return the Replica."""
-    settings, data = plan.settings, plan.data
-    images = tf.placeholder(tf.float32, [None, IMAGE_SIZE, IMAGE_SIZE, 3], 'images')
-    labels = tf.placeholder(tf.float32, [None, len(data.class_names)], 'labels')
-    keep_prob = tf.placeholder_with_default(1.0, [], 'keep_prob')
-    step = tf.train.get_or_create_global_step()
-    model = AlexNet(images, keep_prob, len(data.class_names), plan.skipped, plan.weights_path,
-                    dropout_seed=dropout_seed(settings.seed, step))
-    losses = tf.nn.softmax_cross_entropy_with_logits_v2(labels, model.fc8)
-    classes = tf.argmax(model.fc8, 1, output_type=tf.int32)
-    correct = tf.reduce_sum(labels * tf.one_hot(classes, len(data.class_names)))
-    num_steps = settings.num_epochs * -(-len(data.train.paths) // settings.batch_size)
-    learning_rate = learning_rate_at(step, num_steps, settings.learning_rate, settings.lr_schedule)
-    balanced = settings.class_weights == 'balanced'
-    weights = balanced_weights(data.train.labels, len(data.class_names)) if balanced else 1.0
-    fresh = [variable for layer in plan.skipped for variable in model.variables[layer]]
-    pretrained = [variable for layer in plan.trained if layer not in plan.skipped
-                  for variable in model.variables[layer]]
-    batch_count = tf.placeholder_with_default(tf.cast(tf.shape(labels)[0], tf.float32), [], 'batch_count')
-    loss = training_loss(labels, model.fc8, settings.label_smoothing, weights, batch_count)
-    train_op, gradients = minimize(loss, learning_rate, settings, fresh, pretrained)
-    return Replica(model, labels, keep_prob, batch_count, learning_rate, tf.reduce_sum(losses), correct,
-                   (classes, tf.reduce_max(tf.nn.softmax(model.fc8), 1)), train_op,
-                   step_summaries(model, plan.trained, gradients))
-
-
-def dropout_seed(seed, step):
-    """Return the int64 [2] tensor that what is dropped in a step follows from: on each replica other units are."""
-    pair = tf.stack([tf.constant(seed, tf.int64), step])
-    if tf.distribute.get_strategy().num_replicas_in_sync == 1:
-        return pair
-    replica = tf.distribute.get_replica_context().replica_id_in_sync_group
-    return tf.random.experimental.stateless_fold_in(pair, replica)
-
-

@@ -1,5 +1,7 @@
 """The loss, the learning rate, and the step of the optimizer."""
 
+import math
+
 import numpy as np
 
 from runtime.tf1 import tf
@@ -7,21 +9,25 @@ from training.histograms import subsample
 
 
 def balanced_weights(labels, num_classes):
-    """Return what an image of each class counts in the loss so that every class counts the same.
+    """Return the weight of an image of each class with which every class counts the same in the loss.
 
-    labels: int [n]. Returns float32 [num_classes], n / (classes with images * images of the class): 1 on average over
-    the images, so that the learning rate means the same; a class without an image gets 0.
+    labels: int [n]. Returns float32 [num_classes], n / (classes with images * images of the class):
+    1 on average over the images, so that the learning rate keeps its meaning; 0 without images.
     """
     counts = np.bincount(labels, minlength=num_classes)
-    return np.float32(np.where(counts > 0, len(labels) / (np.count_nonzero(counts) * np.maximum(counts, 1)), 0))
+    share = np.count_nonzero(counts) * np.maximum(counts, 1)
+    return np.float32(np.where(counts > 0, len(labels) / share, 0))
 
 
 def training_loss(labels, logits, label_smoothing, class_weights, batch_count):
-    """Return what training makes smaller: the mean cross-entropy of the batch, each image times its class's weight.
+    """Return the loss that training minimizes: the mean weighted cross-entropy of the batch, a scalar.
 
-    batch_count: scalar, images of the batch, of which these are all or a part; the losses of its parts add up to its
-    own. labels: one-hot float32 [n, num_classes]; with label_smoothing s, 1 becomes 1 - s + s / num_classes, and 0
-    becomes s / num_classes (Szegedy et al., 2016). class_weights: float32 [num_classes].
+    labels: one-hot float32 [n, num_classes]; label smoothing s turns 1 into 1 - s + s / num_classes
+        and 0 into s / num_classes (Szegedy et al., 2016).
+    logits: float32 [n, num_classes].
+    class_weights: float32 [num_classes].
+    batch_count: scalar, images of the batch; n rows are all of them, or those of one replica, and the
+        losses of all replicas add up to the loss of the batch.
     """
     smoothed = labels * (1 - label_smoothing) + label_smoothing / int(labels.shape[1])
     losses = tf.nn.softmax_cross_entropy_with_logits_v2(smoothed, logits)
@@ -29,53 +35,84 @@ def training_loss(labels, logits, label_smoothing, class_weights, batch_count):
 
 
 def learning_rate_at(step, num_steps, learning_rate, lr_schedule):
-    """Return the learning rate of a step, a scalar tensor; step: an integer tensor, 0 at the first of `num_steps`.
+    """Return the learning rate of a step, a scalar tensor.
 
-    constant: always `learning_rate`. step: a tenth of it after each third of the run, Caffe's policy "step" with gamma
-    0.1. cosine: half a cosine wave from `learning_rate` to almost 0 (Loshchilov and Hutter, 2017).
+    step: an integer tensor, 0 for the first of `num_steps`.
+    lr_schedule: 'constant'; 'step' divides by 10 after each third of the run, as Caffe's policy
+        "step" with gamma 0.1; 'cosine' falls along half a cosine wave from `learning_rate` to almost
+        0 (Loshchilov and Hutter, 2017).
     """
     if lr_schedule == 'step':
-        return tf.train.exponential_decay(learning_rate, step, -(-num_steps // 3), 0.1, staircase=True)
+        third = math.ceil(num_steps / 3)
+        return tf.train.exponential_decay(learning_rate, step, third, 0.1, staircase=True)
     if lr_schedule == 'cosine':
         return tf.train.cosine_decay(learning_rate, step, num_steps)
     return tf.constant(learning_rate, tf.float32)
 
 
-def minimize(loss, learning_rate, settings, fresh, pretrained):
-    """Return (operation of one training step, which changes the variables of two lists, {variable name: gradient}).
+def make_train_op(loss, learning_rate, setup, from_scratch, pretrained):
+    """Return (operation of one training step, {variable name: sampled gradient} for histograms).
 
-    The gradients are those of the loss, thinned for histograms; it costs nothing unless they are fetched.
-    learning_rate: scalar tensor. Of `settings`: optimizer, momentum, weight_decay, and pretrained_lr_mult, the share
-    of the learning rate that `pretrained` take. As in Caffe's solvers, the learning rate goes into the velocity,
-    v = momentum * v + learning_rate * (gradient + weight_decay * w), w -= v, so that what was gathered before a change
-    of the rate keeps its size: TensorFlow's optimizer applies its rate to the whole velocity, hence is given the loss
-    times the rate, and 1. Adam is as in Caffe, with `momentum` for beta1. Biases do not decay. In a replica, the
-    optimizer adds the gradients of all replicas, so the loss is a part of the whole, and so is each one's decay.
+    loss, learning_rate: scalar tensors.
+    setup: has optimizer, momentum, weight_decay, and pretrained_lr_mult, the factor on the learning
+        rate of the variables `pretrained`.
+    from_scratch, pretrained: lists of the variables that the step changes.
+    The gradients are those of the loss alone, without weight decay.
     """
-    adam, replicas = settings.optimizer == 'adam', tf.distribute.get_strategy().num_replicas_in_sync
-    scale = 1.0 if adam else learning_rate
-    gradients = tf.gradients(scale * loss, fresh + pretrained)
-    shown = {variable.op.name: subsample(gradient) / scale * replicas
-             for variable, gradient in zip(fresh + pretrained, gradients)}
-    if settings.weight_decay:
-        decay = settings.weight_decay / replicas
-        gradients = [gradient + scale * decay * variable if variable.shape.rank > 1 else gradient
-                     for gradient, variable in zip(gradients, fresh + pretrained)]
+    variables = from_scratch + pretrained
+    # Caffe's velocity contains the learning rate, v = momentum * v + learning_rate * gradient, so that
+    # it keeps its size when the rate changes. TensorFlow's optimizer applies its rate to the whole
+    # velocity: it gets a loss multiplied by the rate, and the rate 1.
+    scale = 1.0 if setup.optimizer == 'adam' else learning_rate
+    gradients = tf.gradients(scale * loss, variables)
+    sampled = {variable.op.name: sample_gradient(gradient, scale)
+               for variable, gradient in zip(variables, gradients, strict=True)}
+    gradients = add_weight_decay(gradients, variables, scale * setup.weight_decay, setup.weight_decay)
+    return apply_gradients(gradients, learning_rate, setup, from_scratch, pretrained), sampled
+
+
+def num_replicas():
+    """Return on how many devices the loss of a batch is computed."""
+    return tf.distribute.get_strategy().num_replicas_in_sync
+
+
+def sample_gradient(gradient, scale):
+    """Return sampled values of the gradient of the loss; costs nothing unless it is fetched."""
+    return subsample(gradient) / scale * num_replicas()
+
+
+def add_weight_decay(gradients, variables, factor, weight_decay):
+    """Return gradients plus those of Caffe's L2 penalty; biases do not decay.
+
+    factor: of a weight in its gradient, a scalar. The optimizer adds the gradients of all replicas,
+    so each gets its part of the penalty.
+    """
+    if not weight_decay:
+        return gradients
+    factor = factor / num_replicas()
+    return [gradient + factor * variable if variable.shape.rank > 1 else gradient
+            for gradient, variable in zip(gradients, variables, strict=True)]
+
+
+def apply_gradients(gradients, learning_rate, setup, from_scratch, pretrained):
+    """Return the operation that changes both lists of variables and counts the step."""
     steps = []
-    for share, variables in ((1.0, fresh), (settings.pretrained_lr_mult, pretrained)):
+    for lr_mult, variables in ((1.0, from_scratch), (setup.pretrained_lr_mult, pretrained)):
         if variables:
-            optimizer = make_optimizer(settings, learning_rate * share if adam else share)
-            with tf.control_dependencies(steps):  # GPUs must all add up the same gradients at the same time
-                steps.append(optimizer.apply_gradients(list(zip(gradients, variables))))
+            rate = learning_rate * lr_mult if setup.optimizer == 'adam' else lr_mult
+            optimizer = make_optimizer(setup.optimizer, rate, setup.momentum)
+            with tf.control_dependencies(steps):  # all GPUs must sum the same gradients at one time
+                pairs = zip(gradients[:len(variables)], variables, strict=True)
+                steps.append(optimizer.apply_gradients(list(pairs)))
         gradients = gradients[len(variables):]
     with tf.control_dependencies(steps):
-        return tf.assign_add(tf.train.get_or_create_global_step(), 1).op, shown
+        return tf.assign_add(tf.train.get_or_create_global_step(), 1).op
 
 
-def make_optimizer(settings, learning_rate):
-    """Return TensorFlow's optimizer of that name."""
-    if settings.optimizer == 'adam':
-        return tf.train.AdamOptimizer(learning_rate, beta1=settings.momentum)
-    if settings.optimizer == 'momentum':
-        return tf.train.MomentumOptimizer(learning_rate, settings.momentum)
+def make_optimizer(name, learning_rate, momentum):
+    """Return TensorFlow's optimizer of that name; Adam is as in Caffe, with `momentum` for beta1."""
+    if name == 'adam':
+        return tf.train.AdamOptimizer(learning_rate, beta1=momentum)
+    if name == 'momentum':
+        return tf.train.MomentumOptimizer(learning_rate, momentum)
     return tf.train.GradientDescentOptimizer(learning_rate)

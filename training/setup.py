@@ -1,51 +1,131 @@
-"""What a run trains: data, weight file, layers."""
+"""What a run trains, as its settings, data and weight file decide it."""
 
-import dataclasses
+import math
 import os
+from typing import NamedTuple
 
-from alexnet import LAYERS
+import numpy as np
+
+from alexnet import IMAGE_SIZE, LAYERS
+from inputs.checks import gather_broken, list_fingerprint
 from inputs.images import IMAGENET_MEAN
 from inputs.lists import Datasets
-from training.feature_cache import scale_size
+from runtime.flags import flag_text
+from training.optimizer import balanced_weights
 from weight_files.find import find_weights, is_starter
 
-
-@dataclasses.dataclass(frozen=True)
-class TrainingSetup:
-    """What is to be learnt: by these settings, from these Datasets, which layers, and from which values on."""
-
-    settings: object
-    data: Datasets
-    weights_path: str | None  # None for no file
-    trained: tuple            # names of the layers that a step changes
-    skipped: tuple            # of these, those that begin at random values
+# Settings that may differ between workers; the lists are compared by content.
+MAY_DIFFER_BETWEEN_WORKERS = (
+    'run_dir', 'resume', 'train_file', 'val_file', 'labels_file', 'weights_path', 'cache_dir',
+    'num_threads', 'display_step', 'peer_timeout')
 
 
-def choose_layers(settings, weights_path):
-    """Return (layers that are trained, layers of these that start from scratch); all and all without a file.
+class TrainingSetup(NamedTuple):
+    """All that the graph of a run is built from."""
 
-    The starter weights end at pool5: the layers above it are then always among both.
+    num_classes: int
+    weights_path: str | None      # None: no file
+    trained_layers: tuple         # layers that a step changes
+    scratch_layers: tuple         # trained layers that start from random values
+    optimizer: str                # 'adam', 'momentum' or 'sgd'
+    learning_rate: float
+    lr_schedule: str              # 'constant', 'step' or 'cosine'
+    num_steps: int                # of the whole run
+    momentum: float
+    weight_decay: float
+    pretrained_lr_mult: float     # factor on the learning rate of the other trained layers
+    label_smoothing: float
+    class_weights: np.ndarray     # float32 [num_classes], weight of an image of each class in the loss
+    seed: int
+
+    @property
+    def pretrained_layers(self):
+        """Layers that start from the values of the weight file."""
+        return tuple(layer for layer in LAYERS if layer not in self.scratch_layers)
+
+
+def make_setup(settings, datasets: Datasets, weights_path: str | None) -> TrainingSetup:
+    """Return the TrainingSetup of a run."""
+    num_classes, train = len(datasets.class_names), datasets.train
+    trained, scratch = choose_layers(settings.train_layers, settings.skip_layers, weights_path)
+    is_balanced = settings.class_weights == 'balanced'
+    weights = balanced_weights(train.labels, num_classes) if is_balanced else np.ones(num_classes)
+    return TrainingSetup(
+        num_classes, weights_path, trained, scratch, settings.optimizer, settings.learning_rate,
+        settings.lr_schedule, settings.num_epochs * math.ceil(len(train.paths) / settings.batch_size),
+        settings.momentum, settings.weight_decay, settings.pretrained_lr_mult,
+        settings.label_smoothing, np.float32(weights), settings.seed)
+
+
+def choose_weights(weights_path: str, stored_path: str | None, folder: str) -> str | None:
+    """Return the path of the weight file, None for no file.
+
+    weights_path: the setting. stored_path: its value in the run that is resumed, None for a new run.
+    folder: where `auto` looks for the file and downloads it.
     """
-    if weights_path is None:
-        return LAYERS, LAYERS
-    missing = ('fc6', 'fc7', 'fc8') if is_starter(weights_path) else ()
-    trained = tuple(layer for layer in LAYERS if layer in settings.train_layers + missing)
-    skipped = trained if settings.skip_layers is None else settings.skip_layers + missing
-    return trained, tuple(layer for layer in trained if layer in skipped)  # each once: named twice, it would step twice
-
-
-def choose_weights(settings, stored):
-    """Return the path of the weight file, or None for no file; `stored`: settings of a run that goes on, or None."""
-    if not stored:
-        return find_weights(settings.weights_path, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    path = stored['weights_path'] if settings.weights_path == 'auto' else settings.weights_path
+    if stored_path is None:
+        return find_weights(weights_path, folder)
+    path = stored_path if weights_path == 'auto' else weights_path
     return None if path == 'none' else path
 
 
-def effective_settings(plan):
-    """Return the settings as a dict, with the weight file and layers that were chosen, and counts of images."""
-    data = plan.data
-    return {**dataclasses.asdict(plan.settings), 'resume': None, 'num_classes': len(data.class_names),
-            'weights_path': plan.weights_path or 'none', 'train_layers': plan.trained, 'skip_layers': plan.skipped,
-            'image_mean': IMAGENET_MEAN.tolist(), 'scale_size': scale_size(plan.settings),
-            'train_images': len(data.train.paths), 'val_images': len(data.val.paths)}
+def choose_layers(train_layers, skip_layers, weights_path):
+    """Return (trained layers, those of them that start from random values), in the network's order.
+
+    Without a weight file these are all layers. The starter weights end at pool5, so the layers above
+    it are always among both. Raises ValueError for a skipped layer that is not trained.
+    """
+    if not set(skip_layers or ()) <= set(train_layers):
+        raise ValueError('skip_layers names layers that train_layers does not: they would keep '
+                         'their random values')
+    if weights_path is None:
+        return LAYERS, LAYERS
+    missing = ('fc6', 'fc7', 'fc8') if is_starter(weights_path) else ()
+    trained = tuple(layer for layer in LAYERS if layer in train_layers + missing)
+    skipped = trained if skip_layers is None else skip_layers + missing
+    return trained, tuple(layer for layer in trained if layer in skipped)
+
+
+def scale_size(random_crop: bool) -> tuple:
+    """Return (width, height) that images are scaled to before 227x227 are cut out of them."""
+    return (256, 256) if random_crop else (IMAGE_SIZE, IMAGE_SIZE)
+
+
+def settings_to_store(settings: dict, setup: TrainingSetup, datasets: Datasets) -> dict:
+    """Return what settings.json holds: the settings, with what was chosen for `auto` and None."""
+    return {**settings, 'resume': None, 'num_classes': setup.num_classes,
+            'weights_path': setup.weights_path or 'none', 'train_layers': setup.trained_layers,
+            'skip_layers': setup.scratch_layers, 'image_mean': IMAGENET_MEAN.tolist(),
+            'scale_size': scale_size(settings['random_crop']),
+            'train_images': len(datasets.train.paths), 'val_images': len(datasets.val.paths)}
+
+
+def check_agreement(workers, values: dict):
+    """Raise ValueError on all workers if a setting, {name: value}, of one differs from the chief's."""
+    texts = {name: flag_text(value) for name, value in values.items()
+             if name not in MAY_DIFFER_BETWEEN_WORKERS}
+    chief, *others = workers.all_gather_object(texts)
+    for rank, theirs in enumerate(others, 1):
+        different = [f'{name} {value}, not {chief.get(name)}' for name, value in theirs.items()
+                     if value != chief.get(name)]
+        if different:
+            raise ValueError(f'worker {rank} differs from the chief: {"; ".join(different)}. '
+                             'Give all workers the same lists and settings')
+
+
+def find_broken_on_all(workers, check_images, image_lists) -> dict:
+    """Return {path: error} as check_images(image_lists) does; each worker checks a shard of the lists.
+
+    image_lists: of training and of validation. Raises ValueError if they differ between workers.
+    """
+    names = 'the training list', 'the validation list'
+    fingerprints = [list_fingerprint(image_list) for image_list in image_lists]
+    check_agreement(workers, dict(zip(names, fingerprints, strict=True)))
+    with workers.barrier():
+        broken = check_images([part.shard(workers.rank, workers.size) for part in image_lists])
+    return gather_broken(workers, image_lists, broken)
+
+
+def project_folder() -> str:
+    """Return the folder of the project, which holds the scripts."""
+    return os.path.dirname(os.path.dirname(os.path.abspath(__file__)))

@@ -1,43 +1,51 @@
-"""Reads the .npy files that weights are published in, and writes them so that every NumPy can load them."""
+"""Reads the .npy files in which weights are published, and writes them for every NumPy version."""
 
 import mmap
 import pickle
 import struct
 import tokenize
+from typing import BinaryIO
 
 import numpy as np
 
 from runtime.files import printable
 from weight_files.safe_pickle import PickledArray, read_pickle
 
-# What numpy.lib.format, pickletools and the reader of their operations raise, besides ValueError, for broken content.
-BROKEN_CONTENT = (LookupError, TypeError, AttributeError, ArithmeticError, MemoryError, SyntaxError, RecursionError,
-                  struct.error, tokenize.TokenError)
+# Errors of numpy.lib.format, pickletools and PickleReader for damaged content, besides ValueError.
+DAMAGE_ERRORS = (LookupError, TypeError, AttributeError, ArithmeticError, MemoryError, SyntaxError,
+                 RecursionError, struct.error, tokenize.TokenError)
 
 
-def read_npy(file):
-    """Return {layer: [weights, biases]} of an open .npy file, values as stored; raises ValueError for other content."""
+def read_npy(file: BinaryIO) -> dict[str, list[np.ndarray]]:
+    """Return {layer: [weights, biases]} of an open .npy file, values as stored.
+
+    Raises ValueError for any other content.
+    """
     with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         try:
             skip_header(content)
             layers = array_value(read_pickle(content))
-        except BROKEN_CONTENT as error:
+        except DAMAGE_ERRORS as error:
             raise ValueError('its content is damaged') from error
         if not isinstance(layers, dict):
             raise ValueError('it holds no dictionary of layers')
         layers = {layer: read_pair(layer, blobs) for layer, blobs in layers.items()}
-        # An array can be mentioned many times, and each mention becomes one of its own.
+        # A pickle can mention an array many times, and each mention would become a copy.
         if sum(array.nbytes for pair in layers.values() for array in pair) > 2 * len(content):
             raise ValueError('its layers share arrays')
     return layers
 
 
 def skip_header(content):
-    """Move `content` to the pickle inside a .npy file (numpy.lib.format); a pickle without header is left alone."""
+    """Move `content` to the pickle inside a .npy file; a bare pickle has no header to skip.
+
+    Format: https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html
+    """
     if content[:1] == b'\x80':
         return
     version = np.lib.format.read_magic(content)
-    readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    readers = {(1, 0): np.lib.format.read_array_header_1_0,
+               (2, 0): np.lib.format.read_array_header_2_0}
     if version not in readers:
         raise ValueError(f'.npy version {version} is not known')
     dtype = readers[version](content)[2]
@@ -46,24 +54,28 @@ def skip_header(content):
 
 
 def array_value(value):
-    """Return the array, or the object that an array without dimensions wraps; other values as they are."""
+    """Return the array that a PickledArray holds, or the object in it; other values unchanged."""
     return value.value if isinstance(value, PickledArray) else value
 
 
 def read_pair(layer, blobs):
-    """Return [weights, biases] of one layer; `blobs` is a pair or a dict of two arrays."""
-    pair = (blobs.get('weights'), blobs.get('biases')) if isinstance(blobs, dict) else blobs
-    pair = [array_value(blob) for blob in pair] if isinstance(pair, (list, tuple)) else []
+    """Return [weights, biases] of one layer; `blobs` is a pair of arrays, or a dict of two."""
+    if isinstance(blobs, dict):
+        blobs = blobs.get('weights'), blobs.get('biases')
+    pair = [array_value(blob) for blob in blobs] if isinstance(blobs, (list, tuple)) else []
     if len(pair) != 2 or not all(isinstance(array, np.ndarray) for array in pair):
         raise ValueError(f'layer {printable(layer)} is not a pair of arrays, weights and biases')
     return pair
 
 
-def write_npy(file, layers):
+def write_npy(file: BinaryIO, layers: dict) -> None:
     """Write {layer: [weights, biases]} to an open file as numpy.save of NumPy 1 does.
 
-    What NumPy 2 saves names a module that NumPy up to 1.26.0 does not have.
+    NumPy 2 names a module in the pickle that NumPy up to 1.26.0 does not have.
     """
-    np.lib.format.write_array_header_1_0(file, {'descr': '|O', 'fortran_order': False, 'shape': ()})
-    content = pickle.dumps(np.array({layer: list(arrays) for layer, arrays in layers.items()}), protocol=3)
-    file.write(content.replace(b'cnumpy._core.multiarray\n', b'cnumpy.core.multiarray\n', 1))
+    header = {'descr': '|O', 'fortran_order': False, 'shape': ()}
+    np.lib.format.write_array_header_1_0(file, header)
+    array = np.array({layer: list(arrays) for layer, arrays in layers.items()})
+    content = pickle.dumps(array, protocol=3)
+    new, old = b'cnumpy._core.multiarray\n', b'cnumpy.core.multiarray\n'
+    file.write(content.replace(new, old, 1))

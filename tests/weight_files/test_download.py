@@ -12,15 +12,16 @@ from weight_files import download, find
 
 @pytest.fixture
 def content(tmp_path, monkeypatch):
-    """A weight file's bytes, 400 kB, and limits so small that tests of it are quick."""
+    """A weight file's bytes, 400 kB, with small limits of time and size for quick tests."""
     monkeypatch.setattr(find, 'LAYER_SHAPES', {'conv1': (5, 5, 10, 200), 'fc8': (100, 500)})
     monkeypatch.setattr(download, 'TIMEOUT', 1)
     monkeypatch.setattr(download, 'SPEED_PERIOD', 0.5)
     monkeypatch.setattr(download, 'RETRY_SIZE', 100_000)
     monkeypatch.setenv('no_proxy', '127.0.0.1')
     random = np.random.RandomState(0)
-    np.save(tmp_path / 'source.npy', {layer: [np.float32(random.rand(*shape)), np.float32(random.rand(shape[-1]))]
-                                      for layer, shape in find.LAYER_SHAPES.items()}, allow_pickle=True)
+    layers = {layer: [np.float32(random.rand(*shape)), np.float32(random.rand(shape[-1]))]
+              for layer, shape in find.LAYER_SHAPES.items()}
+    np.save(tmp_path / 'source.npy', layers, allow_pickle=True)
     return (tmp_path / 'source.npy').read_bytes()
 
 
@@ -40,7 +41,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         self.server.requests.append(self.headers.get('Range'))
         try:
-            getattr(self, self.path.split('/')[1])(self.server.content, len(self.server.requests) == 1)
+            behaviour = getattr(self, self.path.split('/')[1])
+            behaviour(self.server.content, len(self.server.requests) == 1)
         except (BrokenPipeError, ConnectionResetError):
             pass
 
@@ -71,7 +73,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
                     Content_Range=f'bytes {start}-{len(content) - 1}/{len(content)}')
 
     def cut_and_changed(self, content, first):
-        self.answer(200, len(content), b'x' * 250_000 if first else content, ETag='"1"' if first else '"2"')
+        body, version = (b'x' * 250_000, '"1"') if first else (content, '"2"')
+        self.answer(200, len(content), body, ETag=version)
 
     def cut_without_version(self, content, first):
         self.answer(200, len(content), b'x' * 250_000 if first else content)
@@ -104,7 +107,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.answer(404, 9, b'not found')
 
     def page(self, content, first):
-        self.answer(200, None, b'\n<!DOCTYPE html>\n<html><body>Log in to the network first</body></html>')
+        self.answer(200, None, b'\n<!DOCTYPE html>\n<html><body>Log in first</body></html>')
 
     def too_large(self, content, first):
         self.answer(200, 1 << 40, content)
@@ -118,7 +121,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.answer(200, len(content), content.replace(b'conv1', b'conv9'))
 
     def not_finite(self, content, first):
-        self.answer(200, len(content), content[:100_000] + b'\xff' * 400 + content[100_400:])
+        nans = b'\xff' * 400
+        self.answer(200, len(content), content[:100_000] + nans + content[100_400:])
 
 
 @pytest.fixture
@@ -138,18 +142,22 @@ def test_a_right_file_arrives(server, content, tmp_path, behaviour, ranges):
     find.download_weights(server.address(behaviour), str(tmp_path / 'here' / 'w.npy'))
     assert (tmp_path / 'here' / 'w.npy').read_bytes() == content
     assert os.listdir(tmp_path / 'here') == ['w.npy']
-    assert os.stat(tmp_path / 'here' / 'w.npy').st_mode & 0o777 == 0o644  # others may read it, as any new file
-    assert server.requests == ranges  # only what is lacking is asked for again
+    # Others may read it, as any new file.
+    assert os.stat(tmp_path / 'here' / 'w.npy').st_mode & 0o777 == 0o644
+    assert server.requests == ranges  # after a cut, only the rest is requested
 
 
 @pytest.mark.parametrize('behaviour, message, tries', [
     ('cut_always', 'it ended after 250000 of', 2), ('cut_early', 'it ended after 1000 of', 1),
-    ('drips', 'less than 10000 bytes a second', 1), ('stalls', 'timed out', 1), ('silent', 'timed out', 1),
+    ('drips', 'less than 10000 bytes per second', 1), ('stalls', 'timed out', 1),
+    ('silent', 'timed out', 1),
     ('missing', '404', 1), ('page', 'what arrived is not a weight file: it is a web page', 1),
     ('too_large', 'larger than', 1), ('endless', 'larger than', 1),
-    ('other_shapes', 'what arrived does not fit: conv1 is missing. It has conv9 fc8 .AlexNet has no conv9', 1),
+    ('other_shapes', 'what arrived does not fit: conv1 is missing. It has conv9 fc8 .AlexNet has',
+     1),
     ('not_finite', 'what arrived: layer conv1 holds values that are not finite', 1)])
-def test_what_is_wrong_is_said_and_leaves_nothing(server, tmp_path, monkeypatch, behaviour, message, tries):
+def test_errors_are_reported_and_leave_no_file(
+        server, tmp_path, monkeypatch, behaviour, message, tries):
     monkeypatch.setattr(find, 'FILE_LIMIT', 1 << 20)
     (tmp_path / 'here').mkdir()
     with pytest.raises((OSError, ValueError), match=message) as error:
@@ -162,14 +170,17 @@ def test_a_server_that_is_not_there(content, tmp_path):
     with socket.socket() as taken:  # bound, but not listening: connections are refused
         taken.bind(('127.0.0.1', 0))
         with pytest.raises(OSError, match='refused'):
-            find.download_weights(f'http://127.0.0.1:{taken.getsockname()[1]}/w.npy', str(tmp_path / 'w.npy'))
+            address = f'http://127.0.0.1:{taken.getsockname()[1]}/w.npy'
+            find.download_weights(address, str(tmp_path / 'w.npy'))
     assert os.listdir(tmp_path) == ['source.npy']
 
 
-def test_auto_downloads_once_or_says_why_not_and_starts_with_less(server, content, tmp_path, monkeypatch, capsys):
+def test_auto_downloads_once_or_takes_the_starter_weights(
+        server, content, tmp_path, monkeypatch, capsys):
     (tmp_path / 'here').mkdir()
     monkeypatch.setattr(find, 'BVLC_ALEXNET_URL', server.address('missing'))
-    assert find.find_weights('auto', str(tmp_path / 'here')) == str(tmp_path / 'here/starter_weights/starter_weights.npy')
+    starter = str(tmp_path / 'here' / find.STARTER_WEIGHTS)
+    assert find.find_weights('auto', str(tmp_path / 'here')) == starter
     reason = 'could not be downloaded: HTTP Error 404: Not Found'
     assert capsys.readouterr().err == f'{server.address("missing")} {reason}\n'
     monkeypatch.setattr(find, 'BVLC_ALEXNET_URL', server.address('whole'))
@@ -179,6 +190,6 @@ def test_auto_downloads_once_or_says_why_not_and_starts_with_less(server, conten
     assert len(server.requests) == 2 and open(path, 'rb').read() == content
 
 
-def test_a_folder_that_can_not_be_written_is_an_error_of_the_download(server, tmp_path):
+def test_a_folder_that_cannot_be_written_to_is_an_error(server, tmp_path):
     with pytest.raises(OSError):
         find.download_weights(server.address('whole'), str(tmp_path / 'nowhere' / 'w.npy'))
