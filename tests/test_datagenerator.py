@@ -156,6 +156,12 @@ def test_random_crops_are_anywhere(place_list):
     assert corners(data.next_batch(200)[0]) == first
 
 
+def test_corners_stay_within_each_side(place_list):
+    data = ImageDataGenerator(place_list, scale_size=(256, 240), crop_size=(227, 230),
+                              random_crop=True, seed=1)
+    assert data.epoch_order.corners.max(0).tolist() == [10, 29]  # 240 - 230 rows, 256 - 227 columns
+
+
 def test_shards_yield_the_batches_of_the_whole_list(picture_list):
     options = {'shuffle': True, 'nb_classes': 3, 'seed': 5}
     whole = ImageDataGenerator(picture_list, **options)

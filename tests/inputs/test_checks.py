@@ -5,10 +5,10 @@ import cv2
 import numpy as np
 import pytest
 
-from inputs.checks import find_broken, list_warnings, read_checked_datasets
+from inputs.checks import find_broken, image_key, list_warnings, read_checked_datasets
 from inputs.images import check_image, load_image
 from inputs.lists import read_datasets, read_list
-from tests.helpers import write_list
+from tests.helpers import png_file, write_list
 
 
 @pytest.fixture
@@ -52,6 +52,17 @@ def test_changed_files_are_checked_again(photos, tmp_path, check):
     broken, checked = find_and_record(photos, check, tmp_path / 'cache')
     assert list(broken) == [photos.paths[0], photos.paths[2]]
     assert checked == ['0.jpg', '1.jpg', '2.jpg']
+    assert find_and_record(photos, check, tmp_path / 'cache') == (broken, ['0.jpg', '2.jpg'])
+
+
+def test_a_careful_replacement_changes_the_key(photos):
+    """The same size and time of modification, which `touch` can set."""
+    path, state = photos.paths[0], os.stat(photos.paths[0])
+    key = image_key(path)
+    with open(path, 'r+b') as file:
+        file.write(b'other')
+    os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))
+    assert os.stat(path).st_size == state.st_size and image_key(path) != key
 
 
 @pytest.mark.parametrize('harm', [
@@ -103,6 +114,13 @@ def test_skip_broken_drops_and_reports_images(photos, read, capsys):
     assert skipped == '2 images are left out'
     assert '1.jpg' in warnings[0] and '2.jpg' in warnings[1]
     assert all(line.startswith('warning: ') for line in warnings[2:])
+
+
+def test_skip_broken_decodes_every_image(photos, read, tmp_path, capsys):
+    """A PNG file of right structure and checksums, but without most of its pixels."""
+    (tmp_path / '0.jpg').write_bytes(png_file(300, 300))
+    check_image(photos.paths[0])
+    assert read(True).train.paths == [photos.paths[3]]
 
 
 def test_distribute_decides_which_images_are_checked(photos, read):

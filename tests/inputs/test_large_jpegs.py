@@ -38,7 +38,8 @@ def test_large_jpegs_are_decoded_small_and_change_little(tmp_path):
 
 @pytest.mark.parametrize('height, width, flag', [
     (907, 2000, cv2.IMREAD_COLOR), (908, 2000, cv2.IMREAD_REDUCED_COLOR_2),
-    (1816, 1816, cv2.IMREAD_REDUCED_COLOR_4), (3632, 3632, cv2.IMREAD_REDUCED_COLOR_8),
+    (1815, 1816, cv2.IMREAD_REDUCED_COLOR_2), (1816, 1816, cv2.IMREAD_REDUCED_COLOR_4),
+    (3631, 3632, cv2.IMREAD_REDUCED_COLOR_4), (3632, 3632, cv2.IMREAD_REDUCED_COLOR_8),
     (5, 5, cv2.IMREAD_COLOR)])
 def test_twice_the_size_that_is_needed_is_kept(height, width, flag):
     content = cv2.imencode('.jpg', np.zeros((height, width, 3), np.uint8))[1].tobytes()
