@@ -12,6 +12,7 @@ from runtime.tables import format_table
 SHOWN_MISTAKES = 20
 LONGEST_NAME = 40   # letters of a class name on the screen
 WIDEST_MATRIX = 40  # classes of a confusion matrix that is still readable as text
+MOST_CLASSES = 1000  # of a confusion matrix in a run folder; a larger one takes many megabytes
 
 
 class Predictions(NamedTuple):
@@ -25,6 +26,12 @@ class Predictions(NamedTuple):
         """Return the positions of the `count` most confident mistakes, most confident first."""
         wrong = np.flatnonzero(self.classes != self.labels)
         return wrong[np.argsort(-self.probabilities[wrong], kind='stable')[:count]]
+
+    def confusion_matrix(self, num_classes: int) -> np.ndarray | None:
+        """Return int64 [true class, predicted class], or None for more than MOST_CLASSES."""
+        if num_classes > MOST_CLASSES:
+            return None
+        return confusion_matrix(self.labels, self.classes, num_classes)
 
 
 def confusion_matrix(labels, predicted, num_classes: int) -> np.ndarray:

@@ -90,3 +90,8 @@ def encode_jpeg(image: np.ndarray) -> bytes:
 def encode_png(image: np.ndarray) -> bytes:
     """Return a PNG file of the image: exact."""
     return cv2.imencode('.png', image)[1].tobytes()
+
+
+def decode(content: bytes) -> np.ndarray:
+    """Return the image in the content of a JPEG or PNG file."""
+    return cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
