@@ -37,14 +37,20 @@ def caption(image: np.ndarray, *lines: str) -> np.ndarray:
     """Return the image above lines of text; text that is too long is cut off."""
     bar = np.full((LINE_HEIGHT * len(lines), image.shape[1], 3), 255, np.uint8)
     for n, line in enumerate(lines):
-        text, bottom = to_ascii(line)[:image.shape[1] // LETTER_WIDTH], LINE_HEIGHT * (n + 1) - 5
+        text, bottom = drawable(line)[:image.shape[1] // LETTER_WIDTH], LINE_HEIGHT * (n + 1) - 5
         cv2.putText(bar, text, (2, bottom), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (0, 0, 0), 1,
                     cv2.LINE_AA)
     return np.vstack([image, bar])
 
 
-def to_ascii(text: str) -> str:
-    """Return text in letters that OpenCV can draw: without accents, other letters become '?'."""
+def drawable(text: str, opencv_version: str = cv2.__version__) -> str:
+    """Return text in letters that OpenCV can draw.
+
+    OpenCV 5 has a font for most languages, but crashes if text is not Unicode. OpenCV 4 draws
+    ASCII alone: accents are dropped and other letters become '?'.
+    """
+    if int(opencv_version.split('.')[0]) >= 5:
+        return text.encode('utf-8', 'replace').decode()
     letters = unicodedata.normalize('NFKD', text)
     letters = ''.join(letter for letter in letters if not unicodedata.combining(letter))
     return letters.encode('ascii', 'replace').decode()
