@@ -1,4 +1,4 @@
-"""Trains a small network with Caffe's own solvers, for tests/training/test_graph.py.
+"""Trains a small network with Caffe's own solvers, for the tests of training/optimizer.py.
 
     pip install kendryte-caffe==1.0.0.20210829 'protobuf<3.21'        (Python 3.8)
     python -m tests.reference.make_caffe_solver
