@@ -225,10 +225,10 @@ def test_code_written_for_the_well_known_class_runs(all_weights_file, tmp_path, 
     np.testing.assert_allclose(probs, expected / expected.sum(), atol=1e-5)
 
 
-def test_the_readmes_lines_for_a_notebook_run(all_weights_file, tmp_path, monkeypatch):
-    with open(os.path.join(ROOT, 'README.md'), encoding='utf-8') as file:
-        readme = file.read()
-    code = readme.split('## The class alone')[1].split('```python\n')[1].split('```')[0]
+def test_the_docs_lines_for_a_notebook_run(all_weights_file, tmp_path, monkeypatch):
+    with open(os.path.join(ROOT, 'docs', 'use.md'), encoding='utf-8') as file:
+        text = file.read()
+    code = text.split('## The class alone')[1].split('```python\n')[1].split('```')[0]
     os.symlink(all_weights_file, tmp_path / 'bvlc_alexnet.npy')
     photo = np.random.RandomState(0).randint(0, 255, (300, 400, 3))
     cv2.imwrite(str(tmp_path / 'photo.jpg'), photo)
