@@ -15,8 +15,8 @@ from runtime.tf1 import tf
 from tests.helpers import ROOT
 
 TOLERANCE = 1e-6
-PEER_LOST = (r'error: another worker .*\. Started again with the same --run_dir, the run resumes from '
-             r'its last checkpoint\n')
+PEER_LOST = (r'error: another worker .*\. Started again with the same --run_dir, the run resumes '
+             r'from its last checkpoint\n')
 
 
 def worker_command(options, flags):
@@ -41,7 +41,10 @@ def start_workers(commands):
 
 
 def wait_for_exit(processes):
-    """Wait for processes; return [(exit status, standard output, standard error)]. None survives."""
+    """Wait for processes; return [(exit status, standard output, standard error)].
+
+    No process survives an error.
+    """
     try:
         texts = [process.communicate(timeout=400) for process in processes]
     finally:
@@ -91,10 +94,12 @@ def assert_same_run(run, expected):
     got, wanted = last_values(run), last_values(expected)
     assert got.keys() == wanted.keys() and wanted['global_step'] >= 30
     for name, value in wanted.items():
-        np.testing.assert_allclose(np.float64(got[name]), value, rtol=0, atol=TOLERANCE, err_msg=name)
+        np.testing.assert_allclose(
+            np.float64(got[name]), value, rtol=0, atol=TOLERANCE, err_msg=name)
     counts, losses = ('epoch', 'train_accuracy', 'val_accuracy'), ('train_loss', 'val_loss')
     paths = 'path', 'class', 'predicted'
     for file, names in (('metrics.csv', counts), ('val_predictions.csv', paths)):
         assert columns(run / file, *names) == columns(expected / file, *names)
-    got, wanted = (np.float64(columns(folder / 'metrics.csv', *losses)) for folder in (run, expected))
+    got, wanted = (np.float64(columns(folder / 'metrics.csv', *losses))
+                   for folder in (run, expected))
     np.testing.assert_allclose(got, wanted, rtol=0, atol=TOLERANCE)

@@ -1,4 +1,4 @@
-"""A run on one device, and its flags, with which runs on several devices and workers are compared."""
+"""Networks, pictures, and a run on one device with which runs on several are compared."""
 
 import shutil
 

@@ -18,7 +18,8 @@ def test_named_devices_give_what_one_gives(run_flags, one_device, run_dir, names
 @pytest.mark.parametrize('flags, message', [
     (['--devices', 'GPU:99'], 'devices GPU:99: here are'),
     (['--devices', 'CPU:0', 'CPU:0'], 'name each once'),
-    (['--devices', 'CPU:0', 'CPU:1', '--batch_size', '1'], 'batch_size 1 is less than the 2 devices'),
+    (['--devices', 'CPU:0', 'CPU:1', '--batch_size', '1'],
+     'batch_size 1 is less than the 2 devices'),
     (['--peer_timeout', '0'], 'peer_timeout 0.0 is not a number, above 0')])
 def test_settings_that_do_not_fit_are_one_line(flags, message, run_flags, run_dir, capsys):
     status, _, errors = run_main(

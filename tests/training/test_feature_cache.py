@@ -152,8 +152,8 @@ def test_stored_batches_keep_order_and_mirror_images(conv_network, photos, tmp_p
     options = {'horizontal_flip': True, 'shuffle': True, 'seed': 3, 'shard': shard}
     images, generator = ImageDataGenerator(photos, **options), ImageDataGenerator(photos, **options)
     session, model = conv_network
-    cached, reason = cache_features_of(
-        session, model, 'pool5', [generator], CacheOptions('on', str(tmp_path / 'c'), 'float32', 2), {})
+    cache = CacheOptions('on', str(tmp_path / 'c'), 'float32', 2)
+    cached, reason = cache_features_of(session, model, 'pool5', [generator], cache, {})
     stored = cached[generator]
     assert isinstance(stored, StoredBatches) and reason is None
     for epoch in (0, 1):
@@ -199,9 +199,9 @@ def test_memory_does_not_grow_with_the_list(tmp_path, picture_folder, conv_weigh
     megabytes = []
     for count in (1000, 100_000):
         lines = [f'{picture_folder}/{n % 12:02d}.png {n % 2}' for n in range(count)]
-        path = write_list(tmp_path / f'{count}.txt', lines)
-        done = subprocess.run(
-            [sys.executable, '-c', MEMORY_TRIAL, path, conv_weights_file, str(tmp_path / str(count))],
-            cwd=ROOT, capture_output=True, text=True, check=True)
+        arguments = [write_list(tmp_path / f'{count}.txt', lines), conv_weights_file,
+                     str(tmp_path / str(count))]
+        done = subprocess.run([sys.executable, '-c', MEMORY_TRIAL, *arguments], cwd=ROOT,
+                              capture_output=True, text=True, check=True)
         megabytes.append(int(done.stdout.splitlines()[-1]) / 1024)
     assert megabytes[1] - megabytes[0] < 100, megabytes

@@ -24,11 +24,11 @@ pytestmark = pytest.mark.slow
 
 def restart_loop(command):
     """Return the shell command of README's loop, which starts a worker again after a loss."""
-    return (f'while {command}; s=$?; [ $s = 75 ] || [ $s = 137 ]; do sleep 1; done; exit $s')
+    return f'while {command}; s=$?; [ $s = 75 ] || [ $s = 137 ]; do sleep 1; done; exit $s'
 
 
 def test_killed_workers_are_restarted_by_a_loop(run_flags, one_device, run_dir, tmp_path):
-    """Worker 1 dies in epoch 2, then the chief in epoch 5: the next chief recalls the best epoch."""
+    """Worker 1 dies in epoch 2, then the chief in epoch 5; the next chief recalls the best one."""
     commands, files = [], [tmp_path / 'killed 0', tmp_path / 'killed 1']
     for batch, file in zip((16, 7), files, strict=True):
         options = {'at': {batch: signal.SIGKILL}, 'once': str(file)}

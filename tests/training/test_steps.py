@@ -1,4 +1,4 @@
-"""Epochs and evaluations on two devices, against NumPy; whole runs are in tests/test_finetune.py."""
+"""Epochs and evaluations on two devices against NumPy; tests/test_finetune.py has whole runs."""
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ def softmax(logits):
 
 
 def random_features(count):
-    """Return (random fc7 outputs, labels of 3 classes, the BatchSource that yields them in order)."""
+    """Return (random fc7 outputs, labels of 3 classes, BatchSource that yields them in order)."""
     random = np.random.default_rng(count)
     features, labels = random.random((count, 4096), np.float32), random.integers(3, size=count)
     generator = ImageDataGenerator(ImageList('', ['-'] * count, labels, labels), nb_classes=3)

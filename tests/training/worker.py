@@ -2,8 +2,8 @@
 
 OPTIONS is JSON, all of it optional.
 devices: number of CPU devices; TensorFlow gives a worker one.
-at: {number of a batch of training or validation, from 1: signal that the process sends itself then},
-    unless the file `once` exists, which the signal makes.
+at: {number of a batch of training or validation, from 1: signal that the process sends itself
+    then}, unless the file `once` exists, which it makes before.
 talk: exchange values with the other worker instead of training.
 A checkpoint is written after each step.
 """
@@ -37,19 +37,19 @@ def split_cpu(count):
 
 
 def send_signals(signals, once):
-    """Let this process send itself signals, {number of a batch: signal}; see the top of this file."""
+    """Let this process send itself signals, {number of a batch: signal}; see `at` and `once`."""
     batches = []
 
-    def count_first(after_step):
-        def counted(self, session, progress):
+    def signal_before(after_step):
+        def wrapped(self, session, progress):
             batches.append(progress.name)
             if len(batches) in signals and not os.path.exists(once):
                 open(once, 'w').close()
                 os.kill(os.getpid(), signals[len(batches)])
             after_step(self, session, progress)
-        return counted
+        return wrapped
     for kind in (Checkpoints, NoCheckpoints):
-        kind.after_step = count_first(kind.after_step)
+        kind.after_step = signal_before(kind.after_step)
 
 
 def talk(arguments):
