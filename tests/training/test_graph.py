@@ -36,3 +36,16 @@ def test_variables_have_the_same_names_on_two_devices(two_devices):
     variables = session.graph.get_collection(tf.GraphKeys.GLOBAL_VARIABLES)
     names = {f'{layer}/{kind}' for layer in LAYERS for kind in ('weights', 'biases')}
     assert {variable.op.name for variable in variables} == {'global_step', *names}
+
+
+def test_the_sampled_gradient_is_that_of_the_whole_batch(two_devices):
+    """Two equal rows, one per device: the gradient of the mean cross-entropy by fc8's biases."""
+    session, graph = two_devices
+    features, labels = np.ones((2, 4096), np.float32), np.float32([[1, 0, 0]] * 2)
+    feed = graph.feed('fc7', features, labels, 2)
+    content, logits = session.run([graph.summaries, graph.model.fc8], feed)
+    histograms = {value.tag: value.histo for value in tf.Summary.FromString(content).value}
+    probabilities = np.exp(logits[0]) / np.exp(logits[0]).sum()
+    expected = [probabilities[0] - 1, probabilities[1:].max()]
+    found = histograms['weights/fc8/biases_gradient']
+    assert [found.min, found.max] == pytest.approx(expected, rel=1e-4)
