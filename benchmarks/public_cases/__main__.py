@@ -1,10 +1,10 @@
 """Tries thirty cases that people reported of tools like this one, and prints a table.
 
 `python -m benchmarks.public_cases HYMENOPTERA CONV_WEIGHTS [PROJECT [NUMBER...]]` makes lists of
-the photos in the folder HYMENOPTERA, trains fc6 to fc8 for an epoch, and tries the cases on the scripts
-in the folder PROJECT, by default this one. Each case is decided by an independent source: Pillow,
-the shell, NumPy, the bytes of a file. An older copy of the project as PROJECT shows what happened
-before.
+the photos in the folder HYMENOPTERA, trains fc6 to fc8 for an epoch, and tries the cases on the
+scripts in the folder PROJECT, by default this one. Each case is decided by an independent source:
+Pillow, the shell, NumPy, the bytes of a file. An older copy of the project as PROJECT shows what
+happened before.
 """
 
 import sys

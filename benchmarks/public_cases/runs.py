@@ -153,5 +153,5 @@ def pattern_in_a_path(trial):
 
 CASES = {
     1: settings_in_the_file, 2: tilde, 3: empty_value, 4: remote_folder, 5: resume_elsewhere,
-    6: matplotlib_of_a_user, 7: notebook, 8: closed_streams, 9: hangup, 
+    6: matplotlib_of_a_user, 7: notebook, 8: closed_streams, 9: hangup,
     10: no_temporary_folder, 11: single_cluster, 12: without_flock, 13: pattern_in_a_path}
