@@ -102,3 +102,43 @@ def small_settings(dark_and_bright, conv_weights_file):
         weights_path=conv_weights_file, train_layers=FC_LAYERS, num_epochs=2, batch_size=4,
         learning_rate=1e-5, optimizer='momentum', horizontal_flip=False, display_step=2,
         cache_dir=str(dark_and_bright / 'cache'))
+
+
+@pytest.fixture(scope='session')
+def resumable_lists(picture_folder, tmp_path_factory):
+    """A folder with train.txt and val.txt, of 12 images each, in train/ and val/."""
+    folder = tmp_path_factory.mktemp('lists')
+    for part in ('train', 'val'):
+        shutil.copytree(picture_folder, folder / part)
+        write_list(folder / f'{part}.txt', [f'{part}/{n:02d}.png {n % 3}' for n in range(12)])
+    return folder
+
+
+@pytest.fixture(scope='session')
+def resumable_flags(resumable_lists, all_weights_file, tmp_path_factory):
+    """Flags of a run that trains fc8 for 4 epochs of 4 steps.
+
+    It has dropout, mirror images, a schedule, and images in another order in each epoch.
+    """
+    return ['--train_file', str(resumable_lists / 'train.txt'),
+            '--val_file', str(resumable_lists / 'val.txt'), '--weights_path', all_weights_file,
+            '--train_layers', 'fc8', '--num_epochs', '4', '--batch_size', '3',
+            '--lr_schedule', 'cosine', '--learning_rate', '0.01', '--display_step', '3',
+            '--cache_dir', str(tmp_path_factory.mktemp('cache'))]
+
+
+@pytest.fixture(scope='session')
+def undisturbed(resumable_flags, tmp_path_factory):
+    """The folder of a run with resumable_flags that nothing disturbs."""
+    run_dir = tmp_path_factory.mktemp('undisturbed') / 'run'
+    finetune.main([*resumable_flags, '--run_dir', str(run_dir)])
+    yield run_dir
+    shutil.rmtree(run_dir / 'checkpoints')
+
+
+@pytest.fixture
+def run_dir(tmp_path):
+    """The folder of a run, whose checkpoints are deleted after the test."""
+    yield str(tmp_path / 'run')
+    for checkpoints in tmp_path.rglob('checkpoints'):
+        shutil.rmtree(checkpoints)

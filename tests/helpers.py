@@ -146,6 +146,12 @@ def run_main(main, arguments, capsys):
     return statuses[0], shown.out, shown.err
 
 
+def one_error_line(shown):
+    """Return the one line of standard error that is no warning about so small a data set."""
+    [line] = [line for line in shown.splitlines() if not line.lower().startswith('warning: ')]
+    return line
+
+
 def start_often_saved(folder, flags):
     """Start or resume the run `folder`/run in a process of its own, and return the process."""
     os.makedirs(folder, exist_ok=True)
