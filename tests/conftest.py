@@ -1,6 +1,8 @@
 """Fixtures of several test files."""
 
+import dataclasses
 import os
+import shlex
 import shutil
 
 import cv2
@@ -8,7 +10,15 @@ import numpy as np
 import pytest
 
 import finetune
-from tests.helpers import FC_LAYERS, random_conv_weights, write_dark_and_bright, write_list
+from runtime.flags import command_line
+from tests.helpers import (
+    FC_LAYERS,
+    TIMES,
+    random_conv_weights,
+    read_csv,
+    write_dark_and_bright,
+    write_list,
+)
 
 
 @pytest.fixture(scope='session')
@@ -102,6 +112,28 @@ def small_settings(dark_and_bright, conv_weights_file):
         weights_path=conv_weights_file, train_layers=FC_LAYERS, num_epochs=2, batch_size=4,
         learning_rate=1e-5, optimizer='momentum', horizontal_flip=False, display_step=2,
         cache_dir=str(dark_and_bright / 'cache'))
+
+
+@pytest.fixture(scope='session')
+def small_flags(small_settings):
+    """The flags that mean small_settings."""
+    return shlex.split(command_line('finetune.py', small_settings))[2:]
+
+
+@pytest.fixture
+def small_run(small_settings, tmp_path):
+    """Function (folder name, changed settings) that trains; returns the metrics of each epoch.
+
+    Times are left out. The checkpoints are deleted after the test.
+    """
+    def train(name='run', **changes):
+        run_dir = str(tmp_path / name)
+        finetune.finetune(dataclasses.replace(small_settings, run_dir=run_dir, **changes))
+        return [{column: float(value) for column, value in row.items() if column not in TIMES}
+                for row in read_csv(f'{run_dir}/metrics.csv')]
+    yield train
+    for checkpoints in tmp_path.glob('*/checkpoints'):
+        shutil.rmtree(checkpoints)
 
 
 @pytest.fixture(scope='session')

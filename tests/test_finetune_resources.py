@@ -15,7 +15,7 @@ pytestmark = pytest.mark.slow
 
 
 def test_fc8_alone_takes_little_more_than_the_network_once(undisturbed, all_weights_file):
-    """1.2 times the weights, and per checkpoint what is trained: fc8 for 3 classes, Adam's slots."""
+    """1.2 times the weights, and in each checkpoint fc8 for 3 classes with Adam's slots."""
     size = sum(path.stat().st_size for path in undisturbed.rglob('*') if path.is_file())
     checkpoints, slots, float32_bytes = 2, 3, 4
     trained = checkpoints * slots * float32_bytes * 4097 * 3
