@@ -33,7 +33,8 @@ def flags(tmp_path, monkeypatch):
     yield ['--train_file', tmp_path / 'train.txt', '--val_file', tmp_path / 'val.txt',
            '--train_layers', 'fc8', '--num_epochs', 1, '--cache_dir', tmp_path / 'cache',
            '--run_dir', tmp_path / 'run']
-    shutil.rmtree(tmp_path / 'run' / 'checkpoints')  # pytest keeps temporary folders, and these are large
+    # pytest keeps temporary folders, and these are large.
+    shutil.rmtree(tmp_path / 'run' / 'checkpoints')
 
 
 @pytest.mark.slow
