@@ -132,11 +132,6 @@ class AlexNet:
         """Return the tensor to feed or fetch by name: 'x', or a key of `outputs`."""
         return self.x if name == 'x' else self.outputs[name]
 
-    def counterpart(self, tensor, other):
-        """Return this network's tensor with the same name as `tensor` of the network `other`."""
-        [name] = [name for name in ('x', *other.outputs) if other.tensor(name) is tensor]
-        return self.tensor(name)
-
     def load_initial_weights(self, session: tf.Session) -> None:
         """Give every layer that is not skipped its values from the weight file.
 

@@ -113,11 +113,11 @@ STARTER_WARNING = (
     'will be far below those with the ImageNet weights. See docs/weights.md')
 
 
-def finetune(settings):
-    """Train as the settings say; return (best validation accuracy, its epoch, the run folder).
+def finetune(settings: Settings) -> tuple[float, int, str]:
+    """Train a network; return (best validation accuracy, its epoch, the run folder).
 
-    Where run_dir is the folder of a run, or resume names one, that run is resumed. Raises
-    ValueError for settings or files that do not work, FloatingPointError for an infinite loss.
+    If run_dir or resume names the folder of a run, that run is resumed. Raises ValueError for bad
+    settings or files, FloatingPointError for a loss that is not finite, PeerLost for lost workers.
     """
     with contextlib.ExitStack() as stack:
         devices = stack.enter_context(Devices(
@@ -182,7 +182,7 @@ def print_on(is_chief, lines):
 
 
 def read_inputs(settings, devices, folder):
-    """Return (Datasets, TrainingSetup, dict for settings.json), on which all workers agree."""
+    """Return (Datasets, TrainingSetup, dict for settings.json), the same on all workers."""
     devices.check_batch_size(settings.batch_size)
     workers = devices.workers
     datasets = read_checked_datasets(
@@ -200,7 +200,7 @@ def read_inputs(settings, devices, folder):
 
 
 def make_batches(settings, datasets, setup, session, model, workers):
-    """Return (ImageDataGenerators, BatchSources), each of the training and the validation list."""
+    """Return (ImageDataGenerators, BatchSources), each for the training and validation list."""
     generators = make_generators(
         datasets, horizontal_flip=settings.horizontal_flip, random_crop=settings.random_crop,
         seed=settings.seed, num_threads=settings.num_threads, shard=(workers.rank, workers.size))
@@ -211,7 +211,7 @@ def make_batches(settings, datasets, setup, session, model, workers):
 
 
 def recall_best(session, checkpoints, broadcast_ops, progress, log, validate):
-    """Evaluate the best epoch of a resumed run again: the report shows its predictions."""
+    """Evaluate the best epoch of a resumed run again, because the report shows its predictions."""
     checkpoints.load_best(session)
     broadcast_variables(session, broadcast_ops)
     log.show_best(*validate().predictions)
@@ -230,7 +230,7 @@ def warn_of_starter_weights(weights_path):
 
 
 def main(arguments):
-    """Run the command line; return the exit status."""
+    """Run a command line; return the exit status: 0, 3 for an infinite loss, 75 for PeerLost."""
     try:
         accuracy, epoch, run_dir = finetune(parse_run_settings(Settings, arguments))
     except FloatingPointError as error:
@@ -239,7 +239,7 @@ def main(arguments):
     except PeerLost as error:
         print(f'error: {error}', file=sys.stderr)
         return os.EX_TEMPFAIL  # 75
-    except tf.errors.OpError as error:  # a full disk or memory, as TensorFlow says it
+    except tf.errors.OpError as error:  # such as a full disk or memory
         raise OSError(error_line(error)) from error
     print(f'best val_accuracy {accuracy:.4f} (epoch {epoch}) in {run_dir}')
     return 0

@@ -27,6 +27,7 @@ def write_weights(path):
 
 
 def main(kills='30', seed='0'):
+    """Print what happened."""
     with tempfile.TemporaryDirectory() as folder:
         weights = os.path.join(folder, 'weights.npy')
         write_weights(weights)
@@ -34,8 +35,6 @@ def main(kills='30', seed='0'):
                  '--val_file', os.path.join(ROOT, 'val.txt'), '--weights_path', weights,
                  '--num_epochs', '600', '--batch_size', '10', '--lr_schedule', 'cosine']
         happened, ended = kill_and_compare(folder, flags, int(kills), int(seed))
-    for moment, name in happened:
-        print(f'killed after {moment:.2f} s, at {name or "no checkpoint"}')
     early = sum(name is None for _, name in happened)
     print(f'{len(happened)} kills, {early} of them before the first checkpoint; {ended} runs '
           'ended, each with the weights, metrics, predictions and files of the undisturbed one, '

@@ -1,11 +1,12 @@
-"""Measures finetune.py, whole commands, against a plain PyTorch script, against itself without the cache, and against
-the limits of the machine.
+"""Measures finetune.py, whole commands, against PyTorch, itself without stored features, and
+limits.
 
-`python benchmarks/speed.py TRAIN_LIST VAL_LIST CONV_WEIGHTS [ROUNDS [NAME...]]` runs every contender, or those
-that are named, as in the table, such as 'warm cache, sgd', once a round, in turn, and after each round prints a table of
-medians and ratios and writes it to benchmarks/speed.md. The optimizer is momentum, as in the PyTorch
-script, or where a name says so sgd, plain gradient descent. CONV_WEIGHTS holds conv1 to conv5; for the runs that train fc8 alone, fc6 and fc7 are
-drawn. The PyTorch script is left out where torch is missing.
+`python -m benchmarks.speed TRAIN_LIST VAL_LIST CONV_WEIGHTS [ROUNDS [NAME...]]` runs every
+contender, or those that are named as in the table, such as 'warm cache, sgd', once per round, in
+turn. After each round it prints a table of medians and ratios, and writes it to
+benchmarks/speed.md. The optimizer is momentum, as in the PyTorch script, or sgd where a name says
+so. CONV_WEIGHTS holds conv1 to conv5; for the runs that train fc8 alone, fc6 and fc7 are drawn.
+PyTorch is left out where torch is missing.
 """
 
 import csv
@@ -24,28 +25,29 @@ from concurrent.futures import ThreadPoolExecutor
 import cv2
 import numpy as np
 
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-
 from inputs.lists import read_list
 from runtime.tf1 import tf
 from weight_files.reader import read_weights
 
 EPOCHS = '10'
 # As the PyTorch script has it.
-RECIPE = ('--num_epochs', EPOCHS, '--batch_size', '128', '--optimizer', 'momentum', '--learning_rate', '0.001',
-          '--no-horizontal_flip')
+RECIPE = ('--num_epochs', EPOCHS, '--batch_size', '128', '--optimizer', 'momentum',
+          '--learning_rate', '0.001', '--no-horizontal_flip')
 FC_LAYERS = ('fc6', 'fc7', 'fc8')
-# FLOPs an image: multiply and add of each weight at each place; a trained layer also needs the gradients of its weights
-# and, but for the first one, of its input.
-CONV_FLOPS = 2 * (55**2 * 96 * 363 + 27**2 * 256 * 1200 + 13**2 * (384 * 2304 + 384 * 1728 + 256 * 1728))
+# FLOPs per image: multiply and add of each weight at each place; a trained layer also needs the
+# gradients of its weights and, except for the first one, of its input.
+CONV_FLOPS = 2 * (55**2 * 96 * 363 + 27**2 * 256 * 1200
+                  + 13**2 * (384 * 2304 + 384 * 1728 + 256 * 1728))
 TRAIN_FLOPS = 2 * (2 * 9216 * 4096 + 3 * 4096 * 4096 + 3 * 4096 * 17)
 
 
 def draw_full_weights(conv_weights, path):
     """Write a full-size weight file: the convolutions given, and fc6 to fc8 drawn."""
-    layers, random = {name: list(pair) for name, pair in read_weights(conv_weights).items()}, np.random.RandomState(7)
+    layers = {name: list(pair) for name, pair in read_weights(conv_weights).items()}
+    random = np.random.RandomState(7)
     for layer, shape in {'fc6': (9216, 4096), 'fc7': (4096, 4096), 'fc8': (4096, 1000)}.items():
-        layers[layer] = [np.float32(random.standard_normal(shape) * 0.01), np.zeros(shape[1], np.float32)]
+        weights = np.float32(random.standard_normal(shape) * 0.01)
+        layers[layer] = [weights, np.zeros(shape[1], np.float32)]
     np.save(path, layers, allow_pickle=True)
 
 
@@ -53,26 +55,29 @@ def contenders(train_list, val_list, weights, folder):
     """Return {(name, trained layers): command}, in the order in which a round runs them."""
     commands = {}
     for trained in (FC_LAYERS, ('fc8',)):
-        weight_file, label = weights[trained], ' '.join(trained)
-        ours = [sys.executable, os.path.join(ROOT, 'finetune.py'), '--train_file', train_list, '--val_file', val_list,
-                '--weights_path', weight_file, *RECIPE, '--cache_dir',
-                os.path.join(folder, 'cache'), '--run_dir', os.path.join(folder, 'run'), '--train_layers', *trained]
-        commands['cold cache', label] = ours
-        commands['warm cache', label] = ours
+        label, options = ' '.join(trained), {'cold cache': [], 'warm cache': []}
+        ours = [sys.executable, 'finetune.py', '--train_file', train_list, '--val_file', val_list,
+                '--weights_path', weights[trained], *RECIPE, '--train_layers', *trained,
+                '--cache_dir', os.path.join(folder, 'cache'),
+                '--run_dir', os.path.join(folder, 'run')]
         if trained == FC_LAYERS:
-            commands['bfloat16, cold cache', label] = ours + ['--precision', 'bfloat16']
-            commands['bfloat16, warm cache', label] = ours + ['--precision', 'bfloat16']
-            commands['without cache', label] = ours + ['--cache_features', 'off']
-            for name in ('cold cache', 'warm cache', 'without cache'):
-                commands[f'{name}, sgd', label] = commands[name, label] + ['--optimizer', 'sgd']
+            bfloat16, sgd = ['--precision', 'bfloat16'], ['--optimizer', 'sgd']
+            uncached = ['--cache_features', 'off']
+            options.update({
+                'bfloat16, cold cache': bfloat16, 'bfloat16, warm cache': bfloat16,
+                'without cache': uncached, 'cold cache, sgd': sgd, 'warm cache, sgd': sgd,
+                'without cache, sgd': uncached + sgd})
+        commands.update({(name, label): ours + more for name, more in options.items()})
         if importlib.util.find_spec('torch'):
-            commands['PyTorch', label] = [sys.executable, os.path.join(ROOT, 'benchmarks', 'pytorch_finetune.py'),
-                                          train_list, val_list, weight_file, EPOCHS, *trained]
+            commands['PyTorch', label] = [
+                sys.executable, '-m', 'benchmarks.pytorch_finetune', train_list, val_list,
+                weights[trained], EPOCHS, *trained]
     return commands
 
 
 def run(name, command, folder):
-    """Return {measure: value} of one command: its seconds, and of ours the rates of its parts."""
+    """Return {measure: value} of one command: its seconds, and rates of the parts of
+    finetune.py."""
     shutil.rmtree(os.path.join(folder, 'run'), ignore_errors=True)
     if 'cold' in name:
         shutil.rmtree(os.path.join(folder, 'cache'), ignore_errors=True)
@@ -80,10 +85,11 @@ def run(name, command, folder):
     shown = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     values = {'seconds': time.perf_counter() - start}
     if name != 'PyTorch':
-        rows = list(csv.DictReader(open(os.path.join(folder, 'run', 'metrics.csv'))))
-        values['training images/s'] = statistics.median(float(row['images_per_second']) for row in rows)
+        with open(os.path.join(folder, 'run', 'metrics.csv')) as file:
+            rates = [float(row['images_per_second']) for row in csv.DictReader(file)]
+        values['training images/s'] = statistics.median(rates)
     if 'cold' in name:
-        values['first pass images/s'] = float(re.search(r'\((\d+) images/s\)', shown).group(1))
+        values['first pass images/s'] = float(re.search(r'\((\d+) images/s\)', shown)[1])
     return values
 
 
@@ -113,24 +119,30 @@ def product_rate(size=4096):
 
 def table(results):
     """Return the lines of the report: medians, and ratios of the medians."""
-    seconds = {key: statistics.median(row['seconds'] for row in rows) for key, rows in results.items()}
+    seconds = {key: statistics.median(row['seconds'] for row in rows)
+               for key, rows in results.items()}
     rounds = min(len(rows) for rows in results.values())
     lines = [f'Medians of {rounds} rounds; whole commands, {EPOCHS} epochs, batches of 128.', '',
-             '| trained | contender | seconds | PyTorch / this | without cache / this |', '|---|---|---|---|---|']
+             '| trained | contender | seconds | PyTorch / this | without cache / this |',
+             '|---|---|---|---|---|']
     for (name, label), value in seconds.items():
         others = ('', 'without cache, sgd') if 'sgd' in name else ('PyTorch', 'without cache')
-        ratios = [f'{seconds[other, label] / value:.1f}' if (other, label) in seconds else '' for other in others]
+        ratios = [f'{seconds[other, label] / value:.1f}' if (other, label) in seconds else ''
+                  for other in others]
         lines.append(f'| {label} | {name} | {value:.1f} | {ratios[0]} | {ratios[1]} |')
     return lines
 
 
 def limits(results, decode, product):
-    """Return the lines that compare the rates of the first pass and of training with what the machine can do."""
-    label, decode, product = ' '.join(FC_LAYERS), statistics.median(decode), statistics.median(product)
-    lines = ['', f'Decoding alone: {decode:.0f} images/s. Matrix products: {product / 1e9:.0f} GFLOP/s.', '',
+    """Return the lines that compare the first pass and training with the limits of the machine."""
+    label = ' '.join(FC_LAYERS)
+    decode, product = statistics.median(decode), statistics.median(product)
+    first_pass = 1 / (1 / decode + CONV_FLOPS / product)
+    lines = ['', f'Decoding alone: {decode:.0f} images/s. Matrix products: '
+             f'{product / 1e9:.0f} GFLOP/s.', '',
              '| part | images/s | limit | share |', '|---|---|---|---|']
     for part, name, measure, limit in (
-            ('first pass', 'cold cache', 'first pass images/s', 1 / (1 / decode + CONV_FLOPS / product)),
+            ('first pass', 'cold cache', 'first pass images/s', first_pass),
             (f'training {label}', 'warm cache', 'training images/s', product / TRAIN_FLOPS)):
         if (name, label) in results:
             rate = statistics.median(row[measure] for row in results[name, label])
@@ -139,25 +151,26 @@ def limits(results, decode, product):
 
 
 def main(train_list, val_list, conv_weights, rounds='3', *names):
+    """Print the table after each round, and write it."""
     if not importlib.util.find_spec('torch'):
         print('torch is not installed: the PyTorch script is left out')
     paths = read_list(train_list).paths
+    results, decode, product = defaultdict(list), [], []
     with tempfile.TemporaryDirectory() as folder:
         full_weights = os.path.join(folder, 'full.npy')
         draw_full_weights(conv_weights, full_weights)
-        commands = contenders(train_list, val_list, {FC_LAYERS: conv_weights, ('fc8',): full_weights}, folder)
-        results, decode, product = defaultdict(list), [], []
+        weights = {FC_LAYERS: conv_weights, ('fc8',): full_weights}
+        commands = contenders(train_list, val_list, weights, folder)
         for _ in range(int(rounds)):
             decode.append(decoding_rate(paths))
             product.append(product_rate())
             for (name, label), command in commands.items():
-                if names and name not in names:
-                    continue
-                results[name, label].append(run(name, command, folder))
-                print(f'{label:12} {name:22} {results[name, label][-1]}', flush=True)
+                if not names or name in names:
+                    results[name, label].append(run(name, command, folder))
+                    print(f'{label:12} {name:22} {results[name, label][-1]}', flush=True)
             report = '\n'.join(table(results) + limits(results, decode, product)) + '\n'
             print(report, flush=True)
-            with open(os.path.join(ROOT, 'benchmarks', 'speed.md'), 'w') as file:
+            with open(os.path.join('benchmarks', 'speed.md'), 'w') as file:
                 file.write(report)
 
 

@@ -44,7 +44,7 @@ def read_checked_datasets(
 
     def check_images(image_lists):
         return find_broken(image_lists, check, cache_dir, num_threads,
-                           progress_bar('looking at images'))
+                           progress_bar('checking images'))
     data, broken = read_datasets(
         train_file, val_file, labels_file, num_classes,
         lambda image_lists: distribute(check_images, image_lists), skip_broken)

@@ -95,7 +95,7 @@ def check_images(files: list[Image], notes: dict[str, list]) -> list[Image]:
     """Return the complete images among [Image] whose path fits a list; add the rest to `notes`."""
     errors, images = {}, []
     for position, _ in load_images([file.path for file in files], check_image, errors,
-                                   progress=progress_bar('looking at images')):
+                                   progress=progress_bar('checking images')):
         path = files[position].path
         if path != path.strip() or '\n' in path or '\r' in path:
             notes['files are left out: a list cannot hold their names'].append(files[position].name)

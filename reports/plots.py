@@ -1,99 +1,110 @@
-"""Plots for the run folder, drawn by matplotlib; importing it takes half a second, so it waits for the end of a run."""
+"""Plots for the run folder, PNG files drawn by matplotlib, whatever its user has set up.
+
+Importing this takes half a second and reads MPLBACKEND: see reports/figures.py.
+"""
 
 import contextlib
 import io
 import warnings
+from collections.abc import Sequence
 
 import matplotlib
 import numpy as np
-from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+
+from reports.evaluation import row_fractions
+from reports.image_grids import confusion_colours
 
 MOST_NUMBERS = 30   # classes up to which the confusion matrix shows the counts
 MOST_NAMES = 200    # classes up to which it shows their names
 NAME_LENGTH = 24    # letters
-SIDE = 227 / 100    # inches of an image on the sheet of mistakes
 
 
 @contextlib.contextmanager
-def plain_text():
-    """Draw class names as they are: '$' begins no formula, and letters that the font lacks become boxes, silently."""
-    with matplotlib.rc_context({'text.parse_math': False}), warnings.catch_warnings():
+def default_style():
+    """Draw by matplotlib's defaults, not by the matplotlibrc or rcParams of the user.
+
+    Class names are drawn as they are: '$' begins no formula, and letters that the font lacks
+    become boxes, silently.
+    """
+    defaults = dict(matplotlib.rcParamsDefault, **{'text.parse_math': False})
+    del defaults['backend']  # a Figure needs none, and the user's is not to be loaded
+    with matplotlib.rc_context(defaults), warnings.catch_warnings():
         warnings.filterwarnings('ignore', message='.*[Gg]lyph')
         yield
 
 
-def file_of(figure, extension='png'):
-    """Return the bytes of a file of the figure, at 100 pixels an inch."""
+def encode_figure(figure: Figure) -> bytes:
+    """Return a PNG file of the figure, at 100 pixels per inch."""
     file = io.BytesIO()
-    figure.savefig(file, format=extension, dpi=100)
+    figure.savefig(file, format='png', dpi=100)
     return file.getvalue()
 
 
-def shortened(name):
-    """Return a name that fits beside a plot."""
-    return name if len(name) <= NAME_LENGTH else name[:NAME_LENGTH - 1] + '…'
+@default_style()
+def draw_curves(rows: Sequence[dict], best_epoch: int) -> bytes:
+    """Return a plot of loss and accuracy over the epochs, with the best epoch marked.
 
-
-def draw(rows, best_epoch, matrix, class_names, found):
-    """Return {file name: its content} of a run's figures; matrix: of the best epoch, or None for no such figure."""
-    return {'curves.png': curves(rows, best_epoch),
-            **({} if matrix is None else {'confusion_matrix.png': confusion(matrix, class_names)}),
-            **({'mistakes.jpg': mistakes(found)} if found else {})}
-
-
-def curves(rows, best_epoch):
-    """Return a PNG file of loss and accuracy over the epochs, the best one marked; rows: dicts as in metrics.csv."""
-    figure = Figure(figsize=(6, 6), layout='constrained')  # one above the other: readable on a phone
-    epochs = [row['epoch'] for row in rows]
-    for axes, name in zip(figure.subplots(2, sharex=True), ('loss', 'accuracy')):
-        for part, label in (('train', 'training'), ('val', 'validation')):
-            axes.plot(epochs, [row[f'{part}_{name}'] for row in rows], label=label, linewidth=2,
-                      marker='o' if len(rows) < 30 else None, markersize=4)
-        axes.axvline(best_epoch, color='grey', linestyle='--', label=f'best: epoch {best_epoch}')
-        axes.set(xlabel='epoch', ylabel=name, ylim=(0, None) if name == 'loss' else (0, 1.02))
-        axes.label_outer()
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-        axes.grid(alpha=0.3)
-        axes.legend()
-    return file_of(figure)
-
-
-def confusion(matrix, class_names):
-    """Return a PNG file of a confusion matrix, int [true, predicted]; coloured by the share of the true class."""
-    count = len(matrix)
-    inches = max(4.5, 2.2 + count * (0.36 if count <= MOST_NUMBERS else 0.12)) if count <= MOST_NAMES else 20
-    shares = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
-    with plain_text():
-        figure = Figure(figsize=(inches, inches), layout='constrained')
-        axes = figure.subplots()
-        norm = PowerNorm(0.5, 0, 1)
-        axes.imshow(shares, cmap='Blues', norm=norm, interpolation='nearest')
-        axes.set(xlabel='predicted', ylabel='true class')
-        if count <= MOST_NAMES:
-            names, size = [shortened(name) for name in class_names], 9 if count <= MOST_NUMBERS else 6
-            axes.set_xticks(range(count), names, rotation=90, fontsize=size)
-            axes.set_yticks(range(count), names, fontsize=size)
-        if count <= MOST_NUMBERS:
-            for row, column in np.argwhere(matrix):
-                axes.text(column, row, matrix[row, column], ha='center', va='center', fontsize=8,
-                          color='white' if shares[row, column] > 0.25 else 'black')
-        return file_of(figure)
-
-
-def mistakes(found, columns=4):
-    """Return a JPEG file of a sheet of mistakes.
-
-    found: of each the image, uint8 [227, 227, 3], BGR, its class, the predicted one, and the latter's probability.
+    rows: the rows of metrics.csv.
     """
-    columns, rows = min(columns, len(found)), -(-len(found) // columns)
-    width, height = columns * (SIDE + 0.1), rows * (SIDE + 0.45)
-    with plain_text():
-        figure = Figure(figsize=(width, height))
-        for n, (image, name, predicted, probability) in enumerate(found):
-            left, top = n % columns * (SIDE + 0.1) + 0.05, height - n // columns * (SIDE + 0.45) - 0.05
-            figure.figimage(image[..., ::-1], 100 * left, 100 * (top - SIDE), origin='upper')
-            figure.text(left / width, (top - SIDE - 0.03) / height, va='top', fontsize=8,
-                        s=f'is {shortened(name)}\ntaken for {shortened(predicted)} {probability:.2f}')
-        return file_of(figure, 'jpg')
+    figure = Figure(figsize=(6, 6), layout='constrained')  # two plots above each other: for phones
+    for axes, name in zip(figure.subplots(2, sharex=True), ('loss', 'accuracy'), strict=True):
+        draw_metric(axes, rows, name)
+        axes.axvline(best_epoch, color='grey', linestyle='--', label=f'best: epoch {best_epoch}')
+        axes.legend()
+    return encode_figure(figure)
+
+
+def draw_metric(axes, rows, name):
+    """Draw 'loss' or 'accuracy' of training and validation into one plot."""
+    epochs, marker = [row['epoch'] for row in rows], 'o' if len(rows) < 30 else None
+    for part, label in (('train', 'training'), ('val', 'validation')):
+        axes.plot(epochs, [row[f'{part}_{name}'] for row in rows], label=label, linewidth=2,
+                  marker=marker, markersize=4)
+    axes.set(xlabel='epoch', ylabel=name, ylim=(0, None) if name == 'loss' else (0, 1.02))
+    axes.label_outer()
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    axes.grid(alpha=0.3)
+
+
+@default_style()
+def draw_confusion(matrix: np.ndarray, class_names: Sequence[str]) -> bytes:
+    """Return a plot of a confusion matrix, int [true, predicted], in the colours of image_grids.
+
+    It has the class names up to MOST_NAMES classes, and the counts up to MOST_NUMBERS.
+    """
+    inches = confusion_inches(len(matrix))
+    figure = Figure(figsize=(inches, inches), layout='constrained')
+    axes = figure.subplots()
+    axes.imshow(confusion_colours(matrix)[..., ::-1], interpolation='nearest')
+    axes.set(xlabel='predicted', ylabel='true class')
+    if len(matrix) <= MOST_NAMES:
+        names = [shorten(name) for name in class_names]
+        size = 9 if len(matrix) <= MOST_NUMBERS else 6
+        axes.set_xticks(range(len(matrix)), names, rotation=90, fontsize=size)
+        axes.set_yticks(range(len(matrix)), names, fontsize=size)
+    if len(matrix) <= MOST_NUMBERS:
+        draw_counts(axes, matrix)
+    return encode_figure(figure)
+
+
+def draw_counts(axes, matrix):
+    """Write the counts that are not 0 into the cells of a confusion matrix."""
+    fractions = row_fractions(matrix)
+    for row, column in np.argwhere(matrix):
+        colour = 'white' if fractions[row, column] > 0.25 else 'black'
+        axes.text(column, row, matrix[row, column], ha='center', va='center', fontsize=8,
+                  color=colour)
+
+
+def confusion_inches(num_classes):
+    """Return the side of a confusion matrix: each row has space for a name, if names are shown."""
+    if num_classes > MOST_NAMES:
+        return 20
+    return max(4.5, 2.2 + num_classes * (0.36 if num_classes <= MOST_NUMBERS else 0.12))
+
+
+def shorten(name):
+    """Return a class name that fits beside a plot."""
+    return name if len(name) <= NAME_LENGTH else name[:NAME_LENGTH - 1] + '…'

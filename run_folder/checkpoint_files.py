@@ -1,34 +1,35 @@
-"""The files of a run's checkpoints, and how far a run is."""
+"""The files of a run's checkpoints, and the progress of the run."""
 
 import dataclasses
 import json
 import os
+from collections.abc import Callable, Collection
 
 from runtime.files import new_file
 
 
 @dataclasses.dataclass
 class Progress:
-    """How far a run is: finished epochs, and what the steps of the current epoch gave so far."""
+    """The progress of a run: finished epochs, and sums over the steps of the current epoch."""
 
     epochs: int = 0
     steps: int = 0
     loss_sum: float = 0.0       # cross-entropy summed over the images of these steps, nats
-    correct: int = 0            # images of these steps
+    correct: int = 0            # correctly classified images of these steps
     seconds: float = 0.0        # that these steps took
-    learning_rate: float = 0.0  # of the first of them
+    learning_rate: float = 0.0  # of the first of these steps
 
     @property
-    def name(self):
+    def name(self) -> str:
         """The name of the checkpoint: last-2 after two epochs, last-2-17 after 17 more steps."""
         return f'last-{self.epochs}-{self.steps}' if self.steps else f'last-{self.epochs}'
 
     @property
-    def has_begun(self):
-        """Whether a checkpoint of this progress exists: its first steps are done."""
+    def has_begun(self) -> bool:
+        """Whether the run has done a step, so that a checkpoint of this progress exists."""
         return self.epochs > 0 or self.steps > 0
 
-    def add_step(self, loss_sum, correct, seconds):
+    def add_step(self, loss_sum: float, correct: float, seconds: float):
         """Count a step. seconds: that all steps of the epoch took so far."""
         self.steps += 1
         self.loss_sum += float(loss_sum)
@@ -49,10 +50,10 @@ class CheckpointFolder:
     up to it exists.
     """
 
-    def __init__(self, run_dir):
+    def __init__(self, run_dir: str):
         self.folder = os.path.join(run_dir, 'checkpoints')
 
-    def path(self, name):
+    def path(self, name: str) -> str:
         """Return the path of a file, or the prefix of a checkpoint's files."""
         return os.path.join(self.folder, name)
 
@@ -60,12 +61,12 @@ class CheckpointFolder:
         """Make the folder, if it is missing."""
         os.makedirs(self.folder, exist_ok=True)
 
-    def write_progress(self, progress):
+    def write_progress(self, progress: Progress):
         """Write a Progress beside the checkpoint that has its name."""
         with new_file(self.path(f'{progress.name}.json'), replace=True) as file:
             json.dump(dataclasses.asdict(progress), file)
 
-    def publish(self, last, best_epoch):
+    def publish(self, last: str, best_epoch: int | None):
         """Let `best` and `last` name these checkpoints, then delete all others.
 
         last: name of a checkpoint. best_epoch: None before the first epoch.
@@ -77,7 +78,7 @@ class CheckpointFolder:
         self.point_at(last)
         self.delete_all_but(names)
 
-    def point_best_at(self, epoch):
+    def point_best_at(self, epoch: int):
         """Let the text file `best` name the checkpoint of an epoch."""
         self.point_at(f'best-{epoch}')
 
@@ -86,26 +87,26 @@ class CheckpointFolder:
         with new_file(self.path(name.split('-')[0]), replace=True) as file:
             file.write(f'{name}\n')
 
-    def delete_all_but(self, names):
+    def delete_all_but(self, names: Collection[str]):
         """Delete all but these checkpoints and the text files that name them."""
         texts = [name.split('-')[0] for name in names if name != 'frozen']
         self.delete(lambda file: file not in texts and file.split('.')[0] not in names)
 
-    def delete_checkpoint(self, name):
-        """Delete the files of a checkpoint, also half-written ones."""
+    def delete_checkpoint(self, name: str):
+        """Delete the files of a checkpoint, half-written ones too."""
         self.delete(lambda file: file.startswith((f'{name}.', f'{name}_')))
 
-    def delete(self, is_deleted):
-        """Delete the files of which is_deleted(name) is true."""
+    def delete(self, is_deleted: Callable[[str], bool]):
+        """Delete the files for whose names `is_deleted` returns True."""
         for file in os.listdir(self.folder):
             if is_deleted(file):
                 os.remove(self.path(file))
 
 
-def read_progress(run_dir):
-    """Return the Progress of the checkpoint that `last` names, None if none is written.
+def read_progress(run_dir: str) -> Progress | None:
+    """Return the Progress of the checkpoint that `last` names, None before the first checkpoint.
 
-    Raises ValueError for a broken one.
+    Raises ValueError if the checkpoint's files are broken or missing.
     """
     folder = CheckpointFolder(run_dir)
     if not os.path.exists(folder.path('last')):

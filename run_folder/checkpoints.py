@@ -1,9 +1,11 @@
-"""Checkpoints: when the variables of a run are written, at its last step and at its best epoch."""
+"""Checkpoints: the variables of a run after its last step and after its best epoch."""
 
 import time
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 
-from run_folder.checkpoint_files import CheckpointFolder
+from alexnet import AlexNet
+from run_folder.checkpoint_files import CheckpointFolder, Progress
 from runtime.tf1 import error_line, tf
 
 
@@ -11,19 +13,19 @@ class Checkpoints:
     """The checkpoints of a run.
 
     frozen: the layers that no step changes, written once.
-    last-<epoch>, or last-<epoch>-<steps> within the next one: all other variables, to resume from,
-        with the Progress beside it as .json.
+    last-<epochs>, or last-<epochs>-<steps> within the next epoch: all other variables, to resume
+        from, with the Progress beside it as .json.
     best-<epoch>: the trained layers after the best epoch.
-    An epoch is not written within SECONDS_BETWEEN_EPOCHS of the last time; the values of the best
-    epoch wait in memory meanwhile. Within a long epoch, the state is written after
-    SECONDS_BETWEEN_STEPS. Operations are made here, once, before the graph is finalized.
+    After an epoch, checkpoints are written if SECONDS_BETWEEN_EPOCHS have passed since the last
+    time; until then, the values of the best epoch wait in memory. Within an epoch, `last` is
+    written every SECONDS_BETWEEN_STEPS. Make the object before the graph is finalized.
     """
 
-    # Large layers and short epochs would write half a gigabyte per second.
+    # With large layers and short epochs, each epoch would write half a gigabyte per second.
     SECONDS_BETWEEN_EPOCHS = 15
     SECONDS_BETWEEN_STEPS = 600
 
-    def __init__(self, frozen, trained):
+    def __init__(self, frozen: list[tf.Variable], trained: list[tf.Variable]):
         frozen_names = {variable.name for variable in frozen}
         changing = [v for v in tf.global_variables() if v.name not in frozen_names]
         floats = [v for v in changing if v.dtype.is_floating]
@@ -32,13 +34,14 @@ class Checkpoints:
         self.frozen_saver = tf.train.Saver(frozen) if frozen else None
         self.last_saver = tf.train.Saver(changing, max_to_keep=0)
         self.best_saver = tf.train.Saver(self.best.copies, max_to_keep=0)
-        self.best_epoch, self.written_best, self.written = None, None, None
+        self.best_epoch = self.written_best = self.written = None
 
-    def restore(self, session, run_dir, progress, best_row):
-        """Give all variables the values of a run's checkpoints; the best ones wait in memory again.
+    def restore(self, session: tf.Session, run_dir: str, progress: Progress,
+                best_row: dict | None):
+        """Restore all variables of a run, and the copies of their values of the best epoch.
 
-        best_row: the metrics of the best epoch, or None. Raises ValueError for a checkpoint that is
-        missing or broken.
+        best_row: the metrics of the best epoch, or None.
+        Raises ValueError for a checkpoint that is missing or broken.
         """
         self.files = CheckpointFolder(run_dir)
         self.best_epoch = self.written_best = best_row and best_row['epoch']
@@ -49,26 +52,26 @@ class Checkpoints:
             self.read(session, self.best_saver, f'best-{self.best_epoch}')
         self.restore_last(session, progress)
 
-    def load_best(self, session):
-        """Give the trained layers their values of the best epoch."""
+    def load_best(self, session: tf.Session):
+        """Assign the trained layers their values of the best epoch."""
         session.run(self.best.load_op)
 
-    def restore_last(self, session, progress):
-        """Give the variables that change the values of `last`."""
+    def restore_last(self, session: tf.Session, progress: Progress):
+        """Restore the variables that training changes from `last`."""
         self.read(session, self.last_saver, progress.name)
 
     def read(self, session, saver, name):
-        """Restore the variables of a saver; raise ValueError if the checkpoint is missing or broken."""
+        """Restore a saver's variables; raise ValueError if the checkpoint is missing or broken."""
         path = self.files.path(name)
         try:
             saver.restore(session, path)
         except (ValueError, tf.errors.OpError) as error:
             raise ValueError(f'{path} is missing or broken: {error_line(error)}') from error
 
-    def begin(self, session, run_dir, progress):
-        """Write to this run folder from now on, and delete what a killed process left there.
+    def begin(self, session: tf.Session, run_dir: str, progress: Progress):
+        """Write to this run folder from now on, and delete unfinished files of a killed process.
 
-        progress: how far the run is. At its start, the frozen layers are written.
+        Writes the frozen layers of a new run.
         """
         self.files, self.written_at = CheckpointFolder(run_dir), time.monotonic()
         self.files.make()
@@ -79,23 +82,23 @@ class Checkpoints:
         if self.frozen_saver:
             self.write(session, self.frozen_saver, 'frozen')
 
-    def after_epoch(self, session, progress, is_best, is_final):
-        """Keep the values after an epoch, and write them if it is the last one or time to."""
+    def after_epoch(self, session: tf.Session, progress: Progress, is_best: bool, is_final: bool):
+        """Copy the values if the epoch is the best; write checkpoints if it is final or time to."""
         if is_best:
             session.run(self.best.save_op)
             self.best_epoch = progress.epochs
         if is_final or time.monotonic() - self.written_at > self.SECONDS_BETWEEN_EPOCHS:
             self.save(session, progress)
 
-    def after_step(self, session, progress):
-        """Write the values after a step, if it is time to."""
+    def after_step(self, session: tf.Session, progress: Progress):
+        """Write checkpoints after a step, if it is time to."""
         if time.monotonic() - self.written_at > self.SECONDS_BETWEEN_STEPS:
             self.save(session, progress)
 
-    def save(self, session, progress):
-        """Write the values of now and of the best epoch.
+    def save(self, session: tf.Session, progress: Progress):
+        """Write the current values and the values of the best epoch.
 
-        Raises FloatingPointError, and writes nothing, if they are not finite.
+        Raises FloatingPointError, and writes nothing, if a current value is not finite.
         """
         if progress.name == self.written:
             return
@@ -110,23 +113,27 @@ class Checkpoints:
         self.files.publish(progress.name, self.best_epoch)
         self.written, self.written_at = progress.name, time.monotonic()
 
-    def save_best(self, session):
-        """Write the values of the best epoch alone; what `last` needs stays as it is."""
+    def save_best(self, session: tf.Session):
+        """Write the values of the best epoch alone; `last` stays as it is."""
         self.write_best(session)
         if self.best_epoch:
             self.files.point_best_at(self.best_epoch)
 
     def write_best(self, session):
-        """Write the values of the best epoch, unless they are written."""
+        """Write the values of the best epoch, unless they are written already."""
         if self.best_epoch != self.written_best:
             self.write(session, self.best_saver, f'best-{self.best_epoch}')
             self.written_best = self.best_epoch
 
     def write(self, session, saver, name):
-        """Write a checkpoint without the graph, which settings.json describes; an error leaves nothing."""
+        """Write a checkpoint without the graph, which settings.json describes.
+
+        After an error, no file of the checkpoint is left.
+        """
         try:
-            with session.graph.as_default():  # in whatever thread this is
-                saver.save(session, self.files.path(name), write_meta_graph=False, write_state=False)
+            with session.graph.as_default():  # the default graph differs per thread
+                saver.save(session, self.files.path(name), write_meta_graph=False,
+                           write_state=False)
         except Exception:
             self.files.delete_checkpoint(name)
             raise
@@ -135,7 +142,8 @@ class Checkpoints:
 class BestValues:
     """Copies of variables in memory, which hold their values of the best epoch.
 
-    copies: {name of variable: its copy}. save_op copies the variables, load_op brings them back.
+    copies: {name of variable: its copy}.
+    save_op, load_op: operations that copy the variables, and that copy the values back.
     """
 
     def __init__(self, variables):
@@ -155,7 +163,7 @@ def copy_of(variable):
 
 
 class NoCheckpoints:
-    """The checkpoints of a worker that writes none."""
+    """The Checkpoints of a worker that writes none."""
 
     def do_nothing(self, *arguments, **options):
         """Do nothing."""
@@ -164,11 +172,13 @@ class NoCheckpoints:
     after_epoch = after_step = save = save_best = do_nothing
 
 
-def make_checkpoints(model, trained_layers, is_writer):
+def make_checkpoints(model: AlexNet, trained_layers: Collection[str],
+                     is_writer: bool) -> Checkpoints | NoCheckpoints:
     """Return the Checkpoints of a network, or NoCheckpoints for a worker that writes none."""
     if not is_writer:
         return NoCheckpoints()
     frozen, trained = [], []
     for layer, variables in model.variables.items():
-        (trained if layer in trained_layers else frozen).extend(variables)
+        group = trained if layer in trained_layers else frozen
+        group.extend(variables)
     return Checkpoints(frozen, trained)

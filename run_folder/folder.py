@@ -16,27 +16,28 @@ from runtime.files import new_file
 from runtime.tf1 import tf
 
 LOCK = '.lock'
-FORMAT = 1  # of the run folder; a change that older readers would misunderstand takes the next number
-SMALL_FILE = 1 << 20  # bytes; the files that describe a run have a few thousand
-LARGEST_SCALE = 1024  # pixels
+FORMAT = 1  # of the run folder; the next number is for a change that older versions would misread
+SMALL_FILE = 1 << 20  # bytes; settings.json and labels.txt have a few thousand
+LARGEST_SCALE = 1024  # pixels of a side
 
 
 class RunFolder:
     """The folder of a run that starts or is resumed.
 
     path: None for a new runs/<date>-<time>.
-    must_exist: the run is to be resumed.
-    is_writer: False on a worker whose run folder another one writes; it reads and writes nothing.
-    settings: the dict of a run that is resumed, None for a new run.
-    Use it as a context manager: until the block or the process ends, no other process gets in.
-    Raises ValueError where another process is at work, where the folder cannot be made, and where it
-    holds anything but a run: nothing else is ever overwritten.
+    must_exist: True for a run to resume.
+    is_writer: False on a worker that leaves the folder to the chief: it reads and writes nothing.
+    settings: the dict of settings.json of a run that is resumed, None for a new run.
+    Use it as a context manager, which locks the folder of a run until the block or the process
+    ends. Raises ValueError if another process holds the lock, if the folder cannot be made, and if
+    it exists but holds no run, so that other files are never overwritten.
     """
 
-    def __init__(self, path, must_exist=False, is_writer=True):
+    def __init__(self, path: str | None, must_exist: bool = False, is_writer: bool = True):
         if is_writer and must_exist and not is_run(path):
             raise ValueError(f'{path} is not the folder of a run: there is nothing to resume')
-        self.path, self.is_writer, self.settings, self.lock = path, is_writer, None, None
+        self.path, self.is_writer = path, is_writer
+        self.settings = self.lock = None
 
     def __enter__(self):
         if not self.is_writer:
@@ -55,7 +56,7 @@ class RunFolder:
             self.lock.release()
 
     def acquire(self):
-        """Keep other processes out; the system lets them in when this one ends, however it ends."""
+        """Lock the folder; the system releases the lock when this process ends, however it ends."""
         lock = FileLock(os.path.join(self.path, LOCK))
         try:
             lock.acquire(timeout=0)
@@ -65,17 +66,18 @@ class RunFolder:
         self.lock = lock
 
     def check_free(self):
-        """Raise ValueError unless the folder holds at most what a run killed at its start leaves."""
+        """Raise ValueError unless the folder is empty but for files of a run killed early."""
         is_free = os.path.isdir(self.path) and all(
-            name == LOCK or name.startswith('settings.json.part-') for name in os.listdir(self.path))
+            name == LOCK or name.startswith('settings.json.part-')
+            for name in os.listdir(self.path))
         if not is_free:
-            raise ValueError(f'run_dir {self.path} exists already, and is not a run: name another one, '
-                             'or delete it')
+            raise ValueError(f'run_dir {self.path} exists already, and is not a run: name another '
+                             'one, or delete it')
 
     def write(self, settings: dict, class_names: list) -> str:
         """Write settings.json, with the versions of the libraries, and labels.txt; return the path.
 
-        Makes the folder of a new run.
+        Makes and locks the folder of a new run.
         """
         if not self.lock:
             self.path = self.path or make_new()
@@ -97,7 +99,7 @@ class RunFolder:
 
 
 def check_parent(run_dir):
-    """Raise ValueError unless the folder could be made."""
+    """Raise ValueError unless the folder can be made."""
     parent = os.path.abspath(run_dir)
     while not os.path.lexists(parent):
         parent = os.path.dirname(parent)
@@ -112,7 +114,7 @@ def is_run(path: str) -> bool:
 
 
 def make_new():
-    """Make a new folder runs/<date>-<time>, numbered if that exists already, and return its path."""
+    """Make a new folder runs/<date>-<time>, or <date>-<time>-2 if it exists; return its path."""
     name = os.path.join('runs', datetime.datetime.now().strftime('%Y%m%d-%H%M%S'))
     numbered = (f'{name}-{number}' for number in itertools.count(2))
     for path in itertools.chain([name], numbered):
@@ -122,7 +124,7 @@ def make_new():
 
 
 def check_small_file(path: str):
-    """Raise ValueError unless this is a file of at most SMALL_FILE bytes, OSError if it is missing."""
+    """Raise ValueError for a folder or over SMALL_FILE bytes, OSError for a missing file."""
     if os.stat(path).st_size > SMALL_FILE or not os.path.isfile(path):
         raise ValueError(f'{os.path.basename(path)} is no file of at most {SMALL_FILE} bytes')
 
@@ -145,7 +147,7 @@ def read_settings(path: str) -> dict:
 
 
 def check_values(settings):
-    """Raise ValueError for a value of settings.json that is used again, and is not legal."""
+    """Raise ValueError for an illegal value in settings.json, among the values that are used."""
     scale_size, mean = settings['scale_size'], settings.get('image_mean')
     legal = {
         'num_classes': type(settings.get('num_classes')) is int,

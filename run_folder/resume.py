@@ -1,11 +1,13 @@
-"""Resuming a run: which settings stay, how far the run is, and its metrics so far."""
+"""Resuming a run: its settings, its progress, and its metrics so far."""
 
 import dataclasses
 import os
+from collections.abc import Sequence
+from typing import Any
 
 from inputs.lists import read_class_names
 from run_folder.checkpoint_files import Progress, read_progress
-from run_folder.folder import is_run, read_settings
+from run_folder.folder import RunFolder, is_run, read_settings
 from run_folder.metrics import read_rows
 from runtime.flags import flag_text, parse_settings
 
@@ -13,14 +15,14 @@ from runtime.flags import flag_text, parse_settings
 UNCHANGEABLE_SETTINGS = (
     'num_classes', 'weights_path', 'train_layers', 'skip_layers', 'optimizer', 'batch_size', 'seed',
     'random_crop', 'precision', 'train_images', 'val_images')
-# Names that settings had in settings.json before.
+# Older names of settings in settings.json.
 OLDER_NAMES = {'pretrained_lr_share': 'pretrained_lr_mult'}
 
 
-def parse_run_settings(settings_class, arguments):
-    """Return the settings that flags mean, as parse_settings does.
+def parse_run_settings(settings_class: type, arguments: Sequence[str]) -> Any:
+    """Return an instance of a dataclass of settings, as parse_settings does.
 
-    Where --resume or --run_dir names a run, its settings apply, and the flags change them.
+    If --resume or --run_dir names a run, its settings replace the defaults.
     """
     settings = parse_settings(settings_class, arguments)
     check_one_folder(settings)
@@ -43,15 +45,18 @@ def check_one_folder(settings):
     """Raise ValueError if --resume and --run_dir name two folders."""
     if settings.resume and settings.run_dir and (
             os.path.realpath(settings.resume) != os.path.realpath(settings.run_dir)):
-        raise ValueError(f'resume names {settings.resume}, and run_dir {settings.run_dir}: a run is '
-                         'resumed in its own folder; leave out run_dir')
+        raise ValueError(f'resume names {settings.resume}, and run_dir {settings.run_dir}: a run '
+                         'is resumed in its own folder; leave out run_dir')
 
 
-def read_resume_state(workers, folder, stored_settings, class_names):
+def read_resume_state(workers, folder: RunFolder, stored_settings: dict[str, Any],
+                      class_names: list[str]) -> tuple[Progress, list[dict]]:
     """Return (Progress, metrics of each finished epoch) of the run in a RunFolder, on all workers.
 
-    For a new run these are a Progress of 0 and []. stored_settings: the dict of this run's settings.
-    Raises ValueError if the settings or the class names make it another run.
+    workers: SingleWorker or WorkerGroup.
+    folder: holds the run to resume; for a new run, the result is (Progress(), []).
+    stored_settings: the dict for settings.json.
+    Raises ValueError if the run in the folder has other classes or UNCHANGEABLE_SETTINGS.
     """
     def read():
         if not folder.settings:
@@ -66,7 +71,7 @@ def read_resume_state(workers, folder, stored_settings, class_names):
 
 
 def check_unchanged(folder, stored_settings, class_names):
-    """Raise ValueError with every setting that differs from the run in a RunFolder, and may not."""
+    """Raise ValueError naming all UNCHANGEABLE_SETTINGS that differ from the run in a RunFolder."""
     def as_text(value):
         return flag_text(sorted(value) if isinstance(value, (tuple, list)) else value)
     changed = []
@@ -79,5 +84,5 @@ def check_unchanged(folder, stored_settings, class_names):
                          'Name another run_dir to start a new run')
     labels_file = os.path.join(folder.path, 'labels.txt')
     if os.path.exists(labels_file) and read_class_names(labels_file) != class_names:
-        raise ValueError(f'the run in {folder.path} cannot be resumed: the classes are not those of its '
-                         'labels.txt')
+        raise ValueError(f'the run in {folder.path} cannot be resumed: the classes are not those '
+                         'of its labels.txt')

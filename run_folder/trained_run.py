@@ -1,7 +1,8 @@
-"""Reads a run folder again: the classes, and the network as one of its checkpoints has it."""
+"""Reading a run folder: its classes, and the network of one of its checkpoints."""
 
 import os
 import re
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -14,21 +15,21 @@ from runtime.tf1 import error_line, tf
 
 
 class TrainedRun(NamedTuple):
-    """What a run folder says of a trained network: all that using it needs."""
+    """A trained network as its run folder describes it."""
 
-    class_names: list
-    scale_size: tuple         # (width, height) that whole pictures are scaled to
+    class_names: list[str]
+    scale_size: tuple         # (width, height) in pixels, to which whole images are scaled
     image_mean: np.ndarray    # float32 [3], blue, green, red
-    precision: str            # 'float32' or 'bfloat16'
-    checkpoints: tuple        # path prefixes: the chosen checkpoint, and `frozen` if there is one
+    precision: str            # of matrix products, 'float32' or 'bfloat16'
+    checkpoints: tuple        # path prefixes: the chosen checkpoint, and `frozen` if it exists
 
 
 def read_run(path: str, checkpoint: str | None = None) -> TrainedRun:
     """Return the TrainedRun of a run folder, or of one of its checkpoints, x/checkpoints/best-7.
 
-    checkpoint: 'best', which None means too, 'last', or the number of an epoch that has a checkpoint.
+    checkpoint: 'best', 'last', or the number of an epoch that has a checkpoint; None: 'best'.
     The folder may be a stranger's: its files are only data, and none makes another file be read.
-    Raises ValueError, in one line, for anything but a run in the format of today.
+    Raises ValueError, in one line, for anything but a run in the current format.
     """
     folder, name = split_run_path(path)
     if name and checkpoint:
@@ -49,7 +50,10 @@ def read_run(path: str, checkpoint: str | None = None) -> TrainedRun:
 
 
 def read_description(folder):
-    """Return (dict of settings.json, class names) of a run folder; ValueError if they contradict."""
+    """Return (dict of settings.json, class names) of a run folder.
+
+    Raises ValueError if their numbers of classes differ.
+    """
     settings = read_settings(os.path.join(folder, 'settings.json'))
     labels_file = os.path.join(folder, 'labels.txt')
     check_small_file(labels_file)
@@ -61,7 +65,10 @@ def read_description(folder):
 
 
 def split_run_path(path):
-    """Return (run folder, checkpoint name or None) of a path; any file of a checkpoint means it."""
+    """Return (run folder, name of the checkpoint) of a path to a checkpoint or one of its files.
+
+    For the path of a run folder, the name is None.
+    """
     parent, name = os.path.split(os.path.abspath(path))
     if os.path.basename(parent) == 'checkpoints' and not os.path.isdir(path):
         return os.path.dirname(parent), re.sub(r'\.(index|data-[-\w]+)$', '', name)
@@ -69,7 +76,7 @@ def split_run_path(path):
 
 
 def find_checkpoint(folder, wanted):
-    """Return the name of the checkpoint that 'best', 'last' or the number of an epoch means."""
+    """Return the name of a checkpoint; wanted: 'best', 'last' or the number of an epoch."""
     if wanted in ('best', 'last'):
         return read_name(os.path.join(folder, 'checkpoints', wanted), wanted)
     names = sorted(name.removesuffix('.index')
@@ -94,14 +101,16 @@ def read_name(path, kind):
     return name
 
 
-def rebuild_network(run: TrainedRun, images):
+def rebuild_network(run: TrainedRun,
+                    images: tf.Tensor) -> tuple[AlexNet, Callable[[tf.Session], None]]:
     """Add a run's network, without dropout, to the graph.
 
-    images: float32 [n, 227, 227, 3], as AlexNet takes them. Returns (AlexNet, function of a session
-    that restores its variables). Both raise ValueError if a checkpoint is broken or belongs to
-    another network; names, types, shapes and the size of the files are compared first.
+    images: float32 [n, 227, 227, 3], minus the mean.
+    Returns (AlexNet, function of a session that restores its variables). Both raise ValueError if a
+    checkpoint is broken or belongs to another network: names, types, shapes and the sizes of the
+    files are compared first.
     """
-    # An exported graph should hold no random initial values.
+    # An exported graph should hold no operations of random initial values.
     def get_zeros(getter, *arguments, initializer, **options):
         return getter(*arguments, initializer=tf.zeros_initializer(), **options)
     with tf.variable_scope('', custom_getter=get_zeros):
@@ -120,7 +129,7 @@ def rebuild_network(run: TrainedRun, images):
 
 
 def restore(session, savers):
-    """Restore variables by savers, {path prefix: Saver}; raise ValueError if a checkpoint is broken."""
+    """Restore variables; savers: {path prefix: Saver}. ValueError if a checkpoint is broken."""
     for path, saver in savers.items():
         try:
             saver.restore(session, path)
@@ -129,9 +138,9 @@ def restore(session, savers):
 
 
 def find_variables(path, variables):
-    """Return those of {name: variable} that a checkpoint holds.
+    """Return the part of {name: variable} that a checkpoint holds.
 
-    Raises ValueError if its values do not fit the variables.
+    Raises ValueError if its values are not float32 of the variables' shapes, or are incomplete.
     """
     try:
         check_small_file(f'{path}.index')

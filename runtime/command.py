@@ -5,14 +5,16 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Callable, Iterable, Iterator
+from typing import NoReturn
 
 from tqdm import tqdm
 
 
-def progress_bar(title):
+def progress_bar(title: str) -> Callable[[Iterable, int], Iterable]:
     """Return a function (iterable, length) that iterates under a bar with this title.
 
-    The bar is shown if standard error is a screen.
+    The bar is shown only where standard error is a terminal.
     """
     return lambda images, count: tqdm(
         images, title, count, unit=' images', disable=None, leave=False)
@@ -21,16 +23,17 @@ def progress_bar(title):
 class Interrupted(KeyboardInterrupt):
     """A signal ended the command; the text says how to resume. number: of the signal."""
 
-    def __init__(self, number, text):
+    def __init__(self, number: int, text: str):
         super().__init__(text)
         self.number = number
 
 
 @contextlib.contextmanager
-def defer_signals():
-    """Defer the first Ctrl-C or SIGTERM to a time that the block chooses; the second ends the process.
+def defer_signals() -> Iterator[list[int]]:
+    """Catch the first Ctrl-C or SIGTERM of a block; the second ends the process at once.
 
-    Yields a list, to which the number of the first signal is appended.
+    Yields a list, to which the number of the first signal is appended: the block looks into it
+    whenever it can stop.
     """
     caught, numbers = [], (signal.SIGINT, signal.SIGTERM)
 
@@ -48,11 +51,13 @@ def defer_signals():
             signal.signal(number, before[number])
 
 
-def run_command(main, arguments=None):
+def run_command(main: Callable[[list[str]], int],
+                arguments: list[str] | None = None) -> NoReturn:
     """Run `main(arguments)`, print an error as one line, and exit with its status.
 
-    Statuses: what main returns; 2 for a ValueError or OSError; 130 after Ctrl-C, 143 after SIGTERM;
-    141, without a line, if the reader of the output has ended, as `| head` does.
+    arguments: None for the words of the command line.
+    Statuses: the value that `main` returns; 2 for a ValueError or OSError; 130 after Ctrl-C, 143
+    after SIGTERM; 141, without a line, if the reader of the output has ended, as `| head` does.
     """
     def terminate(number, frame):
         raise Interrupted(number, 'terminated')
@@ -74,15 +79,15 @@ def run_command(main, arguments=None):
     exit_now(status)
 
 
-def error_text(error):
+def error_text(error: Exception) -> str:
     """Return the text of an error; an OSError begins with the name of its file."""
     if isinstance(error, OSError) and error.filename is not None:
         return f'{error.filename}: {error.strerror}'
     return str(error)
 
 
-def exit_now(status):
-    """End the process at once: all is written, and unloading TensorFlow would take another second."""
+def exit_now(status: int) -> NoReturn:
+    """End the process without unloading TensorFlow, which would take another second."""
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError):  # its reader has ended
             stream.flush()

@@ -2,18 +2,21 @@
 
 import contextlib
 import os
+from collections.abc import Iterator
+from typing import IO
 
 
-def printable(text, limit=1000):
+def printable(text: str, limit: int = 1000) -> str:
     """Return text from a file fit for the screen: without control characters, of limited length."""
     return text[:limit] if text.isprintable() else ascii(text[:limit])[1:-1]
 
 
 @contextlib.contextmanager
-def new_file(path, mode='w', replace=False, **options):
+def new_file(path: str, mode: str = 'w', replace: bool = False, **options) -> Iterator[IO]:
     """Open a file that appears at `path` when the block ends, and nowhere if it ends with an error.
 
-    Raises ValueError if something is there already, unless `replace`.
+    options: of open().
+    Raises ValueError if `path` exists already, unless `replace`.
     """
     if os.path.lexists(path) and not replace:
         raise ValueError(f'{path} exists already: name another file, or delete it')
@@ -25,7 +28,8 @@ def new_file(path, mode='w', replace=False, **options):
     except OSError as error:
         if error.filename != part:
             raise
-        raise OSError(error.errno, error.strerror, path) from error  # the name that its reader knows
+        # The user knows `path`, not the name of the part.
+        raise OSError(error.errno, error.strerror, path) from error
     finally:
         with contextlib.suppress(OSError):
             os.remove(part)

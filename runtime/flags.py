@@ -1,10 +1,11 @@
-"""Settings: dataclasses whose fields are flags, checked alike on the command line and in the file.
+"""Settings: dataclasses whose fields are flags, checked alike on the command line and in a script.
 
     @dataclasses.dataclass(frozen=True)
     class Settings(CheckedSettings):
-        dropout_rate: float = flag(0.5, 'fraction of outputs dropped', low=0, below=1, group='Training')
+        dropout_rate: float = flag(0.5, 'fraction of outputs dropped', low=0, below=1)
 
-declares the setting `dropout_rate`, its flag `--dropout_rate`, its `--help`, its check and the check's message.
+declares the setting `dropout_rate`, its flag `--dropout_rate`, its line of `--help`, its legal
+range, and the message about a value outside of it.
 """
 
 import argparse
@@ -14,14 +15,18 @@ import math
 import os
 import shlex
 import typing
+from collections.abc import Sequence
+from typing import Any
 
 
-def flag(default, help, *, low=None, high=None, above=None, below=None, choices=None, group=None):
+def flag(default: Any, help: str, *, low=None, high=None, above=None, below=None,
+         choices: Sequence[str] | None = None, group: str | None = None) -> Any:
     """Return a dataclass field for a setting with a default and a help text.
 
-    low, high: smallest and largest legal number; above, below: limits that are not legal themselves.
-    choices: legal words of a setting of several words. group: title of the group of `--help` that
-    begins with this setting.
+    low, high: smallest and largest legal number.
+    above, below: limits that are not legal themselves.
+    choices: legal words of a setting of several words.
+    group: title of the `--help` group that begins with this setting.
     """
     limits = {'low': low, 'high': high, 'above': above, 'below': below}
     return dataclasses.field(default=default, metadata={
@@ -29,8 +34,8 @@ def flag(default, help, *, low=None, high=None, above=None, below=None, choices=
         'limits': {name: limit for name, limit in limits.items() if limit is not None}})
 
 
-def positional(help, default=dataclasses.MISSING):
-    """Return a dataclass field for an argument given by its place; optional if it has a default."""
+def positional(help: str, default: Any = dataclasses.MISSING) -> Any:
+    """Return a dataclass field for a positional argument; optional if it has a default."""
     return dataclasses.field(default=default, metadata={
         'help': help, 'group': None, 'choices': None, 'limits': {}, 'positional': True})
 
@@ -38,7 +43,7 @@ def positional(help, default=dataclasses.MISSING):
 class CheckedSettings:
     """Base of a frozen dataclass of settings: no instance has a value that its flag would refuse.
 
-    A list of words is as good as a tuple, one word is a tuple of one, and a path object is its text.
+    A list of words or a single word becomes a tuple, a path object becomes text.
     Raises ValueError naming every setting whose value is not legal.
     """
 
@@ -55,7 +60,7 @@ class CheckedSettings:
 
 
 def value_type(field):
-    """Return (type of a setting's value, whether None is legal, too)."""
+    """Return (type of a setting's value, whether None is legal too)."""
     kinds = typing.get_args(field.type)
     if type(None) not in kinds:
         return field.type, False
@@ -63,7 +68,7 @@ def value_type(field):
 
 
 def legal_value(field, value):
-    """Return the value of a setting as its type has it; raise ValueError if it is not legal."""
+    """Return a setting's value, converted to its type; raise ValueError if it is not legal."""
     kind, optional = value_type(field)
     if value is None and optional:
         return None
@@ -83,22 +88,22 @@ def legal_value(field, value):
 
 
 def legal_words(field, value):
-    """Return the words of a setting of several as a tuple; raise ValueError if one is not legal."""
+    """Return a setting's several words as a tuple; raise ValueError if one is not legal."""
     words = (value,) if isinstance(value, str) else value
     if not isinstance(words, (tuple, list)) or not all(isinstance(word, str) for word in words):
         raise ValueError(f'{field.name} {shown(value)} is not words, such as {example(field)}')
     choices = field.metadata['choices']
     unknown = [word for word in words if choices and word not in choices]
     if unknown:
-        raise ValueError(f'{field.name} {shown(" ".join(unknown))} is not one of {" ".join(choices)}, '
-                         'blanks between')
+        raise ValueError(f'{field.name} {shown(" ".join(unknown))} is not one of '
+                         f'{" ".join(choices)}, blanks between')
     if not words and not value_type(field)[1]:
         raise ValueError(f'{field.name} names nothing')
     return tuple(words)
 
 
 def is_within(value, limits):
-    """Return whether a number is finite and within the limits of a setting; other values have none."""
+    """Return whether a number is finite and within a setting's limits; True for other values."""
     if not isinstance(value, (int, float)) or isinstance(value, bool):
         return True
     return (math.isfinite(value)
@@ -109,18 +114,19 @@ def is_within(value, limits):
 
 
 def describe_legal(field):
-    """Return what values a setting may have, in words: 'a number, 0 to below 1, or None'."""
+    """Return the legal values of a setting in words: 'a number, 0 to below 1, or None'."""
     kind, optional = value_type(field)
     if typing.get_origin(kind) is typing.Literal:
         text = f'one of {", ".join(typing.get_args(kind))}'
     else:
         name = {int: 'a whole number', float: 'a number', bool: 'True or False', str: 'text'}[kind]
-        text = ', '.join([name, *filter(None, [describe_limits(field)])])
+        limits = describe_limits(field)
+        text = f'{name}, {limits}' if limits else name
     return f'{text}, or None' if optional else text
 
 
 def describe_limits(field):
-    """Return the legal range of a setting's number in words, '0 to below 1', or '' without limits."""
+    """Return the legal range of a setting in words, '0 to below 1'; '' without limits."""
     limits = field.metadata['limits']
     start = f'{limits["low"]}' if 'low' in limits else ''
     start = f'above {limits["above"]}' if 'above' in limits else start
@@ -132,29 +138,32 @@ def describe_limits(field):
 
 
 def shown(value):
-    """Return a wrong value as a message shows it: text that could be mistaken for a value in quotes."""
-    return value if isinstance(value, str) and value.isprintable() and value.strip() else repr(value)[:200]
+    """Return a wrong value as a message shows it: plain text as it is, other values by repr."""
+    is_plain = isinstance(value, str) and value.isprintable() and value.strip()
+    return value if is_plain else repr(value)[:200]
 
 
 def example(field):
-    """Return an example of a value of a setting of several words."""
+    """Return an example value of a setting of several words."""
     return ' '.join(field.metadata['choices'][-2:]) if field.metadata['choices'] else 'a b'
 
 
 class ArgumentParser(argparse.ArgumentParser):
-    """argparse's parser, but a wrong flag is a ValueError, so that it is reported like every error."""
+    """argparse's parser, which raises ValueError for a wrong flag: one report for all errors."""
 
     def error(self, message):
+        """Raise ValueError instead of ending the process."""
         raise ValueError(f'{message} (--help lists the flags)')
 
 
-def parse_settings(settings_class, arguments, defaults=None):
-    """Return an instance of the dataclass `settings_class`, each field changed by the flag of its name.
+def parse_settings(settings_class: type, arguments: Sequence[str],
+                   defaults: dict[str, Any] | None = None) -> Any:
+    """Return an instance of a dataclass of settings, whose fields the arguments set.
 
-    A field `name: T = flag(default, help)` becomes `--name`: T is str, int, float, bool (`--name`,
+    `name: T = flag(default, help)` is set by `--name`; T is str, int, float, bool (`--name`,
     `--no-name`), tuple[str, ...] (several words), Literal[...] (one of its words), or one of these
-    `| None` (the word None). A field `name: T = positional(help)` is given by its place; T is str,
-    str | None, or tuple[str, ...]. defaults: {name: value} in place of the defaults of the class.
+    `| None` (the word None). `name: T = positional(help)` is set by a positional argument; T is
+    str, str | None, or tuple[str, ...]. defaults: {name: value} in place of the class's defaults.
     Raises ValueError for unknown flags and for values that are not legal.
     """
     parser = ArgumentParser(description=settings_class.__doc__, allow_abbrev=False)
@@ -164,10 +173,11 @@ def parse_settings(settings_class, arguments, defaults=None):
             target = parser.add_argument_group(field.metadata['group'])
         add_argument(target, field)
     parser.set_defaults(**(defaults or {}))
-    values, unknown = parser.parse_known_args(arguments)
-    values = vars(values)
+    parsed, unknown = parser.parse_known_args(arguments)
+    values = vars(parsed)
     if unknown:
-        near = difflib.get_close_matches(unknown[0].split('=')[0], [f'--{name}' for name in values], 1)
+        flags = [f'--{name}' for name in values]
+        near = difflib.get_close_matches(unknown[0].split('=')[0], flags, 1)
         hint = f'; did you mean {near[0]}?' if near else ''
         parser.error(f'unrecognized arguments: {" ".join(unknown)}{hint}')
     for field in dataclasses.fields(settings_class):
@@ -188,12 +198,13 @@ def add_argument(parser, field):
         return
     default = ' '.join(field.default) if isinstance(field.default, tuple) else field.default
     legal = describe_limits(field)
-    help = f'{help}{f"; {legal}" if legal else ""} [{default}]'
+    help = f'{help}; {legal} [{default}]' if legal else f'{help} [{default}]'
     options = {'default': field.default, 'help': help}
     if kind is bool:
         options['action'] = argparse.BooleanOptionalAction
     elif typing.get_origin(kind) is typing.Literal:
-        options['choices'] = typing.get_args(kind) + (None,) * optional
+        words = typing.get_args(kind)
+        options['choices'] = (*words, None) if optional else words
         options['type'] = lambda text: None if optional and text == 'None' else text
     elif typing.get_origin(kind) is tuple:
         options.update(nargs='*' if optional else '+', metavar='NAME')
@@ -210,19 +221,19 @@ def converter(kind, optional):
     return convert
 
 
-def flag_text(value):
+def flag_text(value: Any) -> str:
     """Return the value of a setting as its flag spells it."""
     return ' '.join(map(str, value)) if isinstance(value, (tuple, list)) else str(value)
 
 
-def flag_words(name, value):
+def flag_words(name: str, value: Any) -> list[str]:
     """Return the words of a command line that parse_settings reads as this value of a setting."""
     if isinstance(value, bool):
         return [f'--{name}' if value else f'--no-{name}']
     return [f'--{name}', *(value if isinstance(value, (tuple, list)) else [flag_text(value)])]
 
 
-def command_line(script, settings):
+def command_line(script: str, settings: CheckedSettings) -> str:
     """Return the shell command `python script ...` that parse_settings reads as these settings."""
     words = ['python', script]
     for field in dataclasses.fields(settings):

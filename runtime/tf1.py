@@ -9,8 +9,9 @@ import os
 import re
 import sys
 import tempfile
+from collections.abc import Iterator, Sequence
 
-# Messages that TensorFlow's libraries print before its log level applies; none is an error of the run.
+# Messages of TensorFlow's libraries before its log level applies; none is an error of the run.
 CHATTER = re.compile(
     rb'I0000 |WARNING: All log messages before absl|E0000 .*failed call to cuInit|'
     rb'.*Unable to register cu(FFT|DNN|BLAS) factory|'
@@ -18,13 +19,14 @@ CHATTER = re.compile(
 
 
 @contextlib.contextmanager
-def quiet_startup():
+def quiet_startup() -> Iterator[None]:
     """Hold back standard error while TensorFlow starts, then print all but CHATTER.
 
-    TF_CPP_MIN_LOG_LEVEL alone is not enough: CHATTER comes before the log level applies. Errors are
-    still shown, except for the last words of a process that aborts meanwhile.
+    TF_CPP_MIN_LOG_LEVEL alone is not enough: CHATTER comes before the log level applies. Errors
+    are still shown, except for the last words of a process that aborts meanwhile.
     """
-    # 2: errors. A worker that loses another one would print a dozen errors, and then ends with one line.
+    # 2: errors. 3: none, because a worker that loses another one would print a dozen of them
+    # before the one line that it ends with.
     os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3' if os.environ.get('TF_CONFIG') else '2')
     sys.stderr.flush()
     saved = os.dup(2)
@@ -46,8 +48,9 @@ def quiet_startup():
 def quick_import():
     """Import TensorFlow quietly, in half of the time: without Keras and garbage collection.
 
-    TensorFlow looks for an older Keras, which is missing, where TF_USE_LEGACY_KERAS is set; `tf.keras`
-    works later nevertheless. Its hundreds of thousands of objects are never searched for garbage.
+    Where TF_USE_LEGACY_KERAS is set, TensorFlow looks for an older Keras, which is missing, and
+    imports none; `tf.keras` works later nevertheless. The hundreds of thousands of objects that
+    the import makes are never searched for garbage.
     """
     before, collects = os.environ.get('TF_USE_LEGACY_KERAS'), gc.isenabled()
     os.environ['TF_USE_LEGACY_KERAS'] = '1'
@@ -68,21 +71,23 @@ with quick_import():
     import tensorflow.compat.v1 as tf
 
 
-def assign_values(session, variables, values):
+def assign_values(session: tf.Session, variables: Sequence, values: Sequence):
     """Assign values to variables by running their initializers.
 
     An initial value is a tensor like any other: feeding it needs no new operation, and leaves the
     graph definition small.
     """
     initializers = [variable.initializer for variable in variables]
-    session.run(initializers, {initializer.inputs[1]: value for initializer, value
-                               in zip(initializers, values, strict=True)})
+    feed = {initializer.inputs[1]: value
+            for initializer, value in zip(initializers, values, strict=True)}
+    session.run(initializers, feed)
 
 
-def session_config(precision='float32', num_threads=None):
+def session_config(precision: str = 'float32', num_threads: int | None = None) -> tf.ConfigProto:
     """Return the tf.ConfigProto of a session.
 
-    precision: of products, 'float32' or 'bfloat16'. num_threads: that compute; None: one per core.
+    precision: of matrix products, 'float32' or 'bfloat16'.
+    num_threads: that compute; None: one per core.
     Raises ValueError if this machine cannot compute with this precision.
     """
     threads = num_threads or 0  # 0: one per core
@@ -91,21 +96,21 @@ def session_config(precision='float32', num_threads=None):
     if precision == 'bfloat16':  # TensorFlow's own rewriting of the graph; variables stay float32
         with quiet_startup():
             if tf.config.list_physical_devices('GPU'):
-                raise ValueError('precision bfloat16: TensorFlow rewrites graphs for CPUs only, and '
-                                 'here is a GPU; take float32')
+                raise ValueError('precision bfloat16: TensorFlow rewrites graphs for CPUs only, '
+                                 'and here is a GPU; take float32')
         config.graph_options.rewrite_options.auto_mixed_precision_onednn_bfloat16 = 1
     return config
 
 
-def open_session(precision='float32', num_threads=None):
+def open_session(precision: str = 'float32', num_threads: int | None = None) -> tf.Session:
     """Return a session of the current graph; see session_config."""
     config = session_config(precision, num_threads)
     with quiet_startup():
         return tf.Session(config=config)
 
 
-def error_line(error):
-    """Return the line of a TensorFlow error that says what happened, without its place in the graph."""
+def error_line(error: Exception) -> str:
+    """Return the first line of a TensorFlow error, without its place in the graph."""
     text = getattr(error, 'message', None) or str(error)
     text = re.sub(r"(?s)\AGraph execution error:.*\nNode: '[^\n]*\n", '', text)
     return text.splitlines()[0]

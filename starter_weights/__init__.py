@@ -1,1 +1,1 @@
-"""The weights that stand in for ImageNet's, with the code that made them."""
+"""The weights that stand in for ImageNet's: the file, the log of its training, the code for it."""

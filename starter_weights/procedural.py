@@ -1,7 +1,7 @@
-"""Draws the pictures that the starter weights are pretrained on: shapes on grounds, plain or textured, no two alike.
+"""Draws the pretraining images: shapes on grounds, plain or textured, each image once.
 
-Each picture comes with what was drawn, for the network to tell: the classes of shape, ground and surface, and numbers
-such as colours.
+Each image comes with its labels: the classes of shape, ground and surface, and numbers such as
+colours. The ground is the background, the surface the inside of a shape.
 """
 
 from typing import NamedTuple
@@ -12,127 +12,174 @@ import numpy as np
 from starter_weights.outlines import TURN, make_shapes
 from starter_weights.textures import TILE, make_textures
 
-NONE = -1        # class of a plain ground or surface, and of a picture without a shape
-NUM_NUMBERS = 8  # that go with a picture
+NONE = -1        # class of a plain ground or surface, and of an image without a shape
+NUM_NUMBERS = 8  # numbers that label an image
 
 
 class Bank(NamedTuple):
-    """What all pictures are made of; the class of a shape or texture is its number here."""
+    """The shapes and textures of all images; the index here is the class."""
 
-    shapes: list    # of lists of outlines, float64 [n, 2]
-    textures: list  # uint8 [TILE, TILE]
+    shapes: list[list[np.ndarray]]  # each a list of outlines, float64 [n, 2]
+    textures: list[np.ndarray]      # uint8 [TILE, TILE]
 
 
-def make_bank(num_textures=256):
-    """Return the Bank; with fewer textures, they are the first of these."""
+def make_bank(num_textures: int = 256) -> Bank:
+    """Return the Bank with the first `num_textures` textures."""
     return Bank(make_shapes(), make_textures(num_textures))
 
 
-def colour(random):
+def random_colour(random):
     """Return a colour, float [3], BGR, 0..255: mostly dull, as in photos."""
-    return (random.uniform(20, 235) + random.normal(0, 1, 3) * random.choice([10, 40, 80])).clip(0, 255)
+    offset = random.uniform(20, 235)
+    return (offset + random.normal(0, 1, 3) * random.choice([10, 40, 80])).clip(0, 255)
 
 
-def colour_unlike(random, other):
+def contrasting_colour(random, other):
     """Return a colour that differs from the other by 50 or more in a channel."""
-    new = colour(random)
-    while np.abs(new - other).max() < 50:
-        new = colour(random)
-    return new
+    colour = random_colour(random)
+    while np.abs(colour - other).max() < 50:
+        colour = random_colour(random)
+    return colour
 
 
-def textured(random, texture, size):
-    """Return (part of a texture, turned, scaled and in random colours, uint8 [size, size, 3], its middle colour)."""
-    first = colour(random)
-    last, contrast = colour_unlike(random, first), random.uniform(0.35, 1)
+def colour_table(random):
+    """Return (table of colours for the values of a texture, uint8 [256, 3], its middle colour)."""
+    first = random_colour(random)
+    last, contrast = contrasting_colour(random, first), random.uniform(0.35, 1)
     middle, count = (first + last) / 2, random.integers(2, 7) if random.random() < 0.5 else 2
     stops = first + np.linspace(0, 1, count)[:, None] * (last - first)
     stops[1:-1] += random.normal(0, 40, (count - 2, 3))
     levels = np.linspace(0, count - 1, 256)
     table = np.stack([np.interp(levels, np.arange(count), channel) for channel in stops.T], 1)
-    matrix = cv2.getRotationMatrix2D((TILE / 2, TILE / 2), random.uniform(0, 360), random.uniform(0.8, 1.3))
+    return (middle + contrast * (table - middle)).clip(0, 255).astype(np.uint8), middle
+
+
+def textured(random, texture, size):
+    """Return (image, its middle colour) of a texture, rotated, scaled and in random colours.
+
+    image: uint8 [size, size, 3].
+    """
+    table, middle = colour_table(random)
+    matrix = cv2.getRotationMatrix2D(
+        (TILE / 2, TILE / 2), random.uniform(0, 360), random.uniform(0.8, 1.3))
     matrix[:, 2] += (size - TILE) / 2 + random.uniform(-60, 60, 2)
     field = cv2.warpAffine(texture, matrix, (size, size), borderMode=cv2.BORDER_REFLECT_101)
-    table = (middle + contrast * (table - middle)).clip(0, 255).astype(np.uint8)
     return cv2.LUT(cv2.merge([field] * 3), table[None]), middle
 
 
 def shaded(random, size):
-    """Return (a smooth passage between two colours, uint8 [size, size, 3], its middle colour)."""
-    first = colour(random)
-    last = first + (colour(random) - first) * random.choice([0.1, 0.6])
+    """Return (image, its middle colour) of a gradient between two colours.
+
+    image: uint8 [size, size, 3].
+    """
+    first = random_colour(random)
+    last = first + (random_colour(random) - first) * random.choice([0.1, 0.6])
     ends = first + random.random((2, 2, 1)) * (last - first)
     return cv2.resize(ends, (size, size)).astype(np.uint8), (first + last) / 2
 
 
-def lay_shape(image, shape, random, radius, surface, shadow):
-    """Draw a turned and flattened shape: filled with a surface, uint8 as the image is, or with a colour."""
-    size, angle, flat = len(image), random.uniform(0, TURN), random.uniform(0.75, 1)
-    matrix = radius * np.array([(np.cos(angle), np.sin(angle)), (-np.sin(angle) * flat, np.cos(angle) * flat)])
+def place(shape, random, radius, size):
+    """Return the outlines of a shape, rotated, flattened and moved into the image.
+
+    int32 [n, 2], in sixteenths of a pixel, as OpenCV's shift=4 takes them.
+    """
+    angle, flat = random.uniform(0, TURN), random.uniform(0.75, 1)
+    matrix = radius * np.array([(np.cos(angle), np.sin(angle)),
+                                (-np.sin(angle) * flat, np.cos(angle) * flat)])
     margin = 0.9 * radius if random.random() < 0.8 else 0
     centre = random.uniform(margin, size - margin, 2)
-    points = [np.int32(np.round(16 * (outline @ matrix + centre))) for outline in shape]
+    return [np.int32(np.round(16 * (outline @ matrix + centre))) for outline in shape]
+
+
+def draw_shape(image, shape, random, radius, surface, shadow):
+    """Draw a shape into the image, sometimes with a shadow.
+
+    radius: in pixels. surface: uint8 [size, size, 3], or a colour. shadow: a colour.
+    """
+    points = place(shape, random, radius, len(image))
     if random.random() < 0.2:
         offset = np.int32(random.normal(0, 80, 2))
-        cv2.fillPoly(image, [outline + offset for outline in points], shadow.tolist(), cv2.LINE_AA, 4)
+        moved = [outline + offset for outline in points]
+        cv2.fillPoly(image, moved, shadow.tolist(), cv2.LINE_AA, 4)
     if surface.ndim == 3:
         mask = np.zeros(image.shape[:2], np.uint8)
         cv2.copyTo(surface, cv2.fillPoly(mask, points, 255, cv2.LINE_8, 4), image)
     elif random.random() < 0.12:
-        cv2.polylines(image, points, True, surface.tolist(), int(random.integers(2, 7)), cv2.LINE_AA, 4)
+        width = int(random.integers(2, 7))
+        cv2.polylines(image, points, True, surface.tolist(), width, cv2.LINE_AA, 4)
     else:
-        cv2.fillPoly(image, points, (surface + random.normal(0, 10, 3)).tolist(), cv2.LINE_AA, 4)
+        colour = surface + random.normal(0, 10, 3)
+        cv2.fillPoly(image, points, colour.tolist(), cv2.LINE_AA, 4)
 
 
-def clutter(image, random):
-    """Draw a few lines and spots."""
+def draw_clutter(image, random):
+    """Draw a few lines and ellipses into the image."""
     for _ in range(random.integers(1, 4)):
         ends = [tuple(point) for point in random.integers(0, len(image), (2, 2)).tolist()]
         if random.random() < 0.5:
-            cv2.line(image, *ends, colour(random).tolist(), int(random.integers(1, 6)), cv2.LINE_AA)
+            colour = random_colour(random).tolist()
+            cv2.line(image, *ends, colour, int(random.integers(1, 6)), cv2.LINE_AA)
         else:
-            axes = random.integers(2, 14, 2).tolist()
-            cv2.ellipse(image, ends[0], axes, random.uniform(0, 180), 0, 360, colour(random).tolist(), -1, cv2.LINE_AA)
+            axes, angle = random.integers(2, 14, 2).tolist(), random.uniform(0, 180)
+            colour = random_colour(random).tolist()
+            cv2.ellipse(image, ends[0], axes, angle, 0, 360, colour, -1, cv2.LINE_AA)
 
 
-def spoil(image, random, difficulty):
-    """Return the image in uneven light, out of focus, with noise: each of it sometimes."""
+def degrade(image, random, difficulty):
+    """Return the image with uneven light, blur and noise, each with some probability."""
     size = len(image)
     if random.random() < 0.5 * difficulty:
-        light = cv2.resize(random.uniform(0.5, 1.1, (2, 2)).astype(np.float32), (size, size))
+        light = random.uniform(0.5, 1.1, (2, 2)).astype(np.float32)
+        light = cv2.resize(light, (size, size))
         image = cv2.multiply(image, cv2.merge([light] * 3), dtype=cv2.CV_8U)
     if random.random() < 0.3:
         image = cv2.GaussianBlur(image, (0, 0), random.uniform(0.4, 1.5))
     if random.random() < 0.6:
         strength = random.integers(1, 12)
-        image = cv2.add(image, random.integers(-strength, strength + 1, image.shape, np.int8), dtype=cv2.CV_8U)
+        noise = random.integers(-strength, strength + 1, image.shape, np.int8)
+        image = cv2.add(image, noise, dtype=cv2.CV_8U)
     return image
 
 
-def draw(bank, random, size, difficulty=1.0):
-    """Return (picture, uint8 [size, size, 3], BGR; classes of shape, ground, surface, int [3]; numbers, about -2..2).
-
-    difficulty: 0 for plain shapes on plain grounds, up to 1: half of the grounds and surfaces have a texture.
-    numbers: float [NUM_NUMBERS], the middle colours of ground and surface, how many shapes there are, and their radius.
-    """
-    classes = [random.integers(len(bank.shapes)), NONE, NONE]
+def draw_ground(bank, random, size, difficulty):
+    """Return (image, its middle colour, class) of a background."""
     if random.random() < 0.55 * difficulty:
-        classes[1] = random.integers(len(bank.textures))
-        image, ground = textured(random, bank.textures[classes[1]], size)
-    else:
-        image, ground = shaded(random, size)
-    surface = middle = colour_unlike(random, ground)
+        number = random.integers(len(bank.textures))
+        return *textured(random, bank.textures[number], size), number
+    return *shaded(random, size), NONE
+
+
+def draw_surface(bank, random, size, difficulty, ground):
+    """Return (surface, its middle colour, class); the surface is an image or a colour."""
+    colour = contrasting_colour(random, ground)
     if random.random() < 0.4 * difficulty:
-        classes[2] = random.integers(len(bank.textures))
-        surface, middle = textured(random, bank.textures[classes[2]], size)
+        number = random.integers(len(bank.textures))
+        return *textured(random, bank.textures[number], size), number
+    return colour, colour, NONE
+
+
+def draw(bank: Bank, random: np.random.Generator, size: int, difficulty: float = 1.0):
+    """Return (image, classes, numbers) of a new image.
+
+    image: uint8 [size, size, 3], BGR.
+    classes: of shape, ground and surface, int [3].
+    numbers: float [NUM_NUMBERS], about -2..2: the middle colours of ground and surface, the number
+        of shapes, and their radius.
+    difficulty: 0 for plain shapes on plain grounds, up to 1 with textures on half of them.
+    """
+    shape = random.integers(len(bank.shapes))
+    image, ground, ground_class = draw_ground(bank, random, size, difficulty)
+    surface, middle, surface_class = draw_surface(bank, random, size, difficulty, ground)
     count = 1 if random.random() < 0.6 else random.integers(2, 7)
     radius = size * 2 ** (random.uniform(-2.4, -1.35) - 0.35 * np.log2(count))
+    classes = [shape, ground_class, surface_class]
     if random.random() < 0.12 * difficulty:
-        classes[0] = classes[2] = NONE
-        count = 0
+        classes, count = [NONE, ground_class, NONE], 0
     for _ in range(count):
-        lay_shape(image, bank.shapes[classes[0]], random, radius * random.uniform(0.85, 1.15), surface, ground / 2)
+        each_radius = radius * random.uniform(0.85, 1.15)
+        draw_shape(image, bank.shapes[shape], random, each_radius, surface, ground / 2)
     if random.random() < 0.3 * difficulty:
-        clutter(image, random)
-    numbers = [*(ground / 64 - 2), *(middle / 64 - 2), np.log2(max(count, 1)), 4 * np.log2(radius / size) + 7]
-    return spoil(image, random, difficulty), classes, numbers
+        draw_clutter(image, random)
+    sizes = [np.log2(max(count, 1)), 4 * np.log2(radius / size) + 7]
+    numbers = [*(ground / 64 - 2), *(middle / 64 - 2), *sizes]
+    return degrade(image, random, difficulty), classes, numbers

@@ -181,7 +181,9 @@ def kill_and_compare(folder, flags, kills, seed=0):
         except subprocess.TimeoutExpired:
             process.kill()
             process.communicate()
-            happened.append((moment, read_checkpoint_name(run_dir, 'last')))
+            last = read_checkpoint_name(run_dir, 'last')
+            happened.append((moment, last))
+            print(f'killed after {moment:.2f} s, at {last or "no checkpoint"}', flush=True)
             continue
         for part, got in zip(expected, outcome(run_dir), strict=True):
             assert part == got

@@ -89,7 +89,8 @@ def test_the_well_known_methods_work(picture_list):
 
 def test_an_image_that_vanishes_is_an_error_at_its_turn(tmp_path):
     cv2.imwrite(str(tmp_path / 'a.png'), np.zeros((5, 5, 3), np.uint8))
-    data = ImageDataGenerator(write_list(tmp_path / 'list.txt', ['a.png 0', 'a.png 1', 'gone.png 1']))
+    path = write_list(tmp_path / 'list.txt', ['a.png 0', 'a.png 1', 'gone.png 1'])
+    data = ImageDataGenerator(path)
     assert len(data.next_batch(2)[0]) == 2
     with pytest.raises(ValueError, match='gone.png: No such file'):
         data.next_batch(2)
@@ -153,6 +154,12 @@ def test_random_crops_are_anywhere(place_list):
         assert min(offsets) == 0 and max(offsets) == 29  # all 30 places, the last one too
     data.start_epoch(0)
     assert corners(data.next_batch(200)[0]) == first
+
+
+def test_corners_stay_within_each_side(place_list):
+    data = ImageDataGenerator(place_list, scale_size=(256, 240), crop_size=(227, 230),
+                              random_crop=True, seed=1)
+    assert data.epoch_order.corners.max(0).tolist() == [10, 29]  # 240 - 230 rows, 256 - 227 columns
 
 
 def test_shards_yield_the_batches_of_the_whole_list(picture_list):

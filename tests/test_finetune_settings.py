@@ -8,35 +8,19 @@ import numpy as np
 import pytest
 
 import finetune
-from alexnet import LAYERS
 from datagenerator import ImageDataGenerator
 from inputs.lists import read_datasets
 from runtime.tf1 import tf
 from tests.helpers import FC_LAYERS, read_checkpoint_name
 from training.devices import Devices
 from training.graph import build_training_graph, initialize
-from training.setup import choose_layers, make_setup, settings_to_store
+from training.setup import choose_layers, make_setup
 from weight_files.reader import read_weights
 
 
-def test_without_weights_every_layer_is_trained():
-    assert choose_layers(('fc8',), None, None) == (LAYERS, LAYERS)
-
-
-def test_layers_are_in_the_order_of_the_network():
-    assert choose_layers(('fc8', 'fc7'), ('fc8',), 'w.npy') == (('fc7', 'fc8'), ('fc8',))
+def test_layers_that_are_named_twice_count_once():
     twice = ('fc8', 'fc7', 'fc8')
     assert choose_layers(twice, twice, 'w.npy') == (('fc7', 'fc8'), ('fc7', 'fc8'))
-
-
-def test_the_layers_that_were_chosen_are_stored(small_settings):
-    settings = dataclasses.replace(
-        small_settings, train_layers=('fc8', 'fc7'), skip_layers=('fc8',))
-    datasets, _ = read_datasets(settings.train_file, settings.val_file)
-    setup = make_setup(settings, datasets, 'w.npy')
-    stored = settings_to_store(dataclasses.asdict(settings), setup, datasets)
-    assert stored['train_layers'] == ('fc7', 'fc8') and stored['skip_layers'] == ('fc8',)
-    assert (stored['train_images'], stored['val_images']) == (10, 5)
 
 
 def train_one_epoch(settings, batch_size):

@@ -85,7 +85,9 @@ def test_train_and_val_folders_are_kept(tmp_path, run):
     assert len(subsets) == 8 and all(path.startswith(subset) for path, subset in subsets.items())
 
 
-def test_what_is_left_out_or_odd_is_reported(tmp_path, run):
+@pytest.fixture
+def odd_folder(tmp_path):
+    """A folder photos/ with train/ and val/ that holds one or more of every oddity."""
     photos = tmp_path / 'photos'
     for n in range(8):
         picture(photos / ('train', 'val')[n % 2] / ('ant', 'bee')[n // 4] / f'{n}.png', n)
@@ -104,7 +106,11 @@ def test_what_is_left_out_or_odd_is_reported(tmp_path, run):
     (photos / 'train' / 'readme.txt').write_text('text')
     picture(photos / 'test' / 'ant' / 'x.png', 14)
     (photos / 'train' / 'ant' / 'link').symlink_to(photos / 'test')
-    status, shown, _ = run(photos, '--output', tmp_path)
+    return photos
+
+
+def test_what_is_left_out_or_odd_is_reported(odd_folder, tmp_path, run):
+    status, shown, _ = run(odd_folder, '--output', tmp_path)
     assert status == 0 and len(lists_of(tmp_path)) == 12
     assert read_class_names(str(tmp_path / 'labels.txt')) == ['ant', 'bee', 'lonely', 'single']
     for line in ('3 hidden files are left out: ',

@@ -1,8 +1,9 @@
-"""What a run computes on: its devices, its processes, and the sessions that reach them."""
+"""The devices and processes of a run, and the sessions that reach them."""
 
 import contextlib
 import os
 import time
+from collections.abc import Sequence
 
 from runtime.tf1 import quiet_startup, session_config, tf
 from training.cluster import PeerLost, TimeoutSession, read_cluster, start_server, wait_for
@@ -13,20 +14,21 @@ from training.workers import SingleWorker, WorkerGroup
 class Devices:
     """The devices of this process, and the other processes of the run if TF_CONFIG names a cluster.
 
-    names: devices that share each batch, None for all GPUs or the CPU.
+    names: devices that share each batch, such as ('GPU:0', 'GPU:1'); None: all GPUs, or the CPU.
     precision, num_threads: as runtime.tf1.session_config takes them.
     peer_timeout: seconds to wait for another process.
-    strategy: tf.distribute's, None for one device, whose graph is built without it.
+    strategy: the tf.distribute strategy; None for one device, whose graph is built without it.
     workers: a SingleWorker or WorkerGroup.
     Use it as a context manager, which waits at its end until all workers have arrived there.
-    Raises ValueError for names that do not fit and for a TF_CONFIG that cannot be read.
+    Raises ValueError for unknown or mixed devices, and for a TF_CONFIG that cannot be read.
     """
 
-    def __init__(self, names=None, precision='float32', num_threads=None, peer_timeout=600.0):
+    def __init__(self, names: Sequence[str] | None = None, precision: str = 'float32',
+                 num_threads: int | None = None, peer_timeout: float = 600.0):
         self.names, self.timeout = names or (), peer_timeout
         self.precision, self.num_threads = precision, num_threads
         self.cluster, self.server = read_cluster(os.environ.get('TF_CONFIG')), None
-        # Outside of a graph, strategies would execute eagerly.
+        # Outside of a graph, a strategy would execute eagerly.
         with quiet_startup(), tf.Graph().as_default():
             self.strategy = make_strategy(self.cluster, self.names)
             self.workers = self.join() if self.cluster else SingleWorker()
@@ -37,15 +39,15 @@ class Devices:
         return WorkerGroup(self.cluster.rank, self.cluster.size, self.strategy, self.make_session)
 
     @property
-    def num_replicas(self):
+    def num_replicas(self) -> int:
         """The number of devices that share each batch, on all machines."""
         return self.strategy.num_replicas_in_sync if self.strategy else 1
 
-    def check_batch_size(self, batch_size):
-        """Raise ValueError if a batch is too small to be shared by all devices."""
+    def check_batch_size(self, batch_size: int):
+        """Raise ValueError if a batch has fewer images than there are devices."""
         if batch_size < self.num_replicas:
-            raise ValueError(f'batch_size {batch_size} is less than the {self.num_replicas} devices '
-                             'that share it')
+            raise ValueError(f'batch_size {batch_size} is less than the {self.num_replicas} '
+                             'devices that share it')
 
     def config(self):
         """Return the tf.ConfigProto of this run's sessions."""
@@ -58,12 +60,12 @@ class Devices:
         return config
 
     def make_session(self, graph=None):
-        """Return a session of a graph, None for the current one."""
+        """Return a session of a graph; None: the current one."""
         if self.server:
             return TimeoutSession(self.server.target, graph, self.config(), self.timeout)
         return tf.Session(graph=graph, config=self.config())
 
-    def open_session(self):
+    def open_session(self) -> tf.Session:
         """Return a session of the current graph, without TensorFlow's messages at its start."""
         with quiet_startup():
             return self.make_session()
@@ -79,7 +81,7 @@ class Devices:
 
     def __exit__(self, kind, error, trace):
         if kind is None:
-            with contextlib.suppress(PeerLost):  # nothing that remains to be done needs the others
+            with contextlib.suppress(PeerLost):  # the rest of the run needs no other worker
                 self.workers.all_gather_object(None)
         elif self.cluster and not issubclass(kind, PeerLost):
             time.sleep(1)  # lets the others receive the error that this worker already knows

@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import os
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -12,6 +13,7 @@ import numpy as np
 import alexnet
 import datagenerator
 from alexnet import LAYERS
+from datagenerator import ImageDataGenerator
 from inputs.checks import KEY_BYTES, image_key
 from inputs.images import decoder_fingerprint, describe
 from inputs.prefetch import load_images, prefetch_map
@@ -29,54 +31,57 @@ class CacheOptions(NamedTuple):
 
     mode: str                # 'auto', 'on' or 'off'
     folder: str              # of all stored features
-    precision: str           # of the products that compute them
-    num_threads: int | None  # that decode; None: one per core
+    precision: str           # of matrix products, 'float32' or 'bfloat16'
+    num_threads: int | None  # that decode images; None: one per core
 
 
 class StoredBatches:
-    """The epochs of an ImageDataGenerator, in the same order and with the same mirror images, with
-    features in place of images.
+    """The batches of an ImageDataGenerator, with features in place of images.
 
+    Order and mirror images are the generator's.
     array: float32 [rows, ...].
     rows: int64 [2, n]. rows[0, i] is the row of image i's features, rows[1, i] that of its mirror
         image; i counts the images of the generator's shard.
     """
 
-    def __init__(self, generator, array, rows):
+    def __init__(self, generator: ImageDataGenerator, array: np.ndarray, rows: np.ndarray):
         self.generator, self.array, self.rows = generator, array, rows
         self.data_size, self.start_epoch = generator.data_size, generator.start_epoch
-        self.eval_batch_size = 1024  # features take at most a seventeenth of an image
+        self.eval_batch_size = 1024  # features take at most a seventeenth of an image's memory
 
     @property
-    def pointer(self):
+    def pointer(self) -> int:
         """The number of images of this epoch that were yielded."""
         return self.generator.pointer
 
-    def batches(self, batch_size):
-        """Yield the remaining batches of the epoch: features, float32 [n, ...], and one-hot labels."""
+    def batches(self, batch_size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield the remaining batches: features, float32 [n, ...], and one-hot float32 labels."""
         starts = range(self.pointer, self.data_size, batch_size)
         with ThreadPoolExecutor(1) as pool:
             indices = (self.generator.take_indices(batch_size) for _ in starts)
             yield from prefetch_map(self.read, indices, pool, ahead=1)
 
     def read(self, indices):
-        """Return the features and labels at positions in the list."""
+        """Return features and one-hot labels; indices: int [n], positions in the list."""
         _, count = self.generator.shard
         flipped = self.generator.epoch_order.flipped[indices].astype(int)
         return self.array[self.rows[flipped, indices // count]], self.generator.one_hot(indices)
 
 
 def feature_layer(trained_layers):
-    """Return the name of the output to store if these layers are trained; None for convolutions."""
+    """Return the name of the layer whose output is stored; None if a convolution is trained."""
     return FEATURE_LAYER.get(next(layer for layer in LAYERS if layer in trained_layers))
 
 
 def cache_features_of(session, model, layer, generators, cache, broken):
-    """Return (cached, reason): {generator: StoredBatches} for as many ImageDataGenerators as can be
-    cached, and why the others cannot, None if all can.
+    """Return (cached, reason): {generator: StoredBatches}, and why other generators are missing.
 
-    layer: name of the output to store. Adds images that cannot be decoded to `broken`, {path:
-    message}; what is cached must not be used then.
+    session, model: the AlexNet with its weights.
+    layer: name of the layer whose output is stored, or None.
+    generators: ImageDataGenerators; as many as possible are cached. reason: None if all are.
+    cache: CacheOptions.
+    broken: {path: message}, to which images that cannot be decoded are added; with any, the caller
+        must not use the StoredBatches.
     """
     if cache.mode == 'off':
         return {}, 'cache_features is off'
@@ -99,7 +104,7 @@ def cache_features_of(session, model, layer, generators, cache, broken):
 
 
 def make_folder(cache_dir, name):
-    """Make the folder of this name in the cache, and return its path."""
+    """Make a folder in the cache, and return its path; ValueError if it cannot be written to."""
     folder = os.path.join(cache_dir, name)
     with contextlib.suppress(OSError):
         os.makedirs(folder, exist_ok=True)
@@ -110,8 +115,10 @@ def make_folder(cache_dir, name):
 
 
 def network_fingerprint(session, model, layer, precision, scale_size):
-    """Return text that differs whenever the output of a layer could: for other weights, precision,
-    preprocessing, code or libraries."""
+    """Return a name of a layer's features that changes with everything they depend on.
+
+    They depend on weights, precision, scale_size, code and libraries.
+    """
     digest = hashlib.blake2b(digest_size=KEY_BYTES)
     for module in COMPUTED_BY:
         with open(module.__file__, 'rb') as code:
@@ -126,10 +133,12 @@ def network_fingerprint(session, model, layer, precision, scale_size):
 
 
 def store_batches(generators, folder, layer, shape, compute, cache, broken):
-    """Return the StoredBatches of each ImageDataGenerator, after computing what the folder lacks.
+    """Return the StoredBatches of each ImageDataGenerator, after computing missing features.
 
-    shape: of the features of one image. compute: function of pixels, float32 [n, 227, 227, 3], that
-    returns features, float32 [n, *shape]. See store_features.
+    folder: of the features of `layer`.
+    shape: of the features of one image.
+    compute: function of pixels, float32 [n, 227, 227, 3], that returns float32 [n, *shape].
+    cache, broken: as in cache_features_of.
     """
     start = time.monotonic()
     parts = [(generator.image_list.shard(*generator.shard), generator.horizontal_flip)
@@ -142,23 +151,26 @@ def store_batches(generators, folder, layer, shape, compute, cache, broken):
         array = store.read().reshape(-1, *shape)
     if not broken:
         rate = computed / (time.monotonic() - start)
-        print(f'{layer} of {sum(part.size for part in rows):,} images, {computed:,} of them computed '
-              f'now ({rate:.0f} images/s), is stored in {folder}, {array.nbytes / 1e6:,.0f} MB')
+        count = sum(part.size for part in rows)
+        print(f'{layer} of {count:,} images, {computed:,} of them computed now ({rate:.0f} '
+              f'images/s), is stored in {folder}, {array.nbytes / 1e6:,.0f} MB')
     return [StoredBatches(generator, array, part)
             for generator, part in zip(generators, rows, strict=True)]
 
 
 def store_features(store, parts, load_image, compute, fraction, num_threads, progress, broken):
-    """Compute and store the features of some lists that a FeatureStore lacks.
+    """Compute and store the features of image lists that a FeatureStore lacks.
 
-    parts: pairs (ImageList, whether features of mirror images are wanted, too).
+    store: an open FeatureStore.
+    parts: pairs (ImageList, whether features of mirror images are wanted too).
     load_image: function of a path that returns pixels, float32 [227, 227, 3].
-    compute: function of pixels, float32 [n, 227, 227, 3], that returns features, [n, ...].
-    fraction: of the free disk space that may be used.
-    progress: wraps an iterable of a given length and shows how far it is.
+    compute: function of pixels, float32 [n, 227, 227, 3], that returns float32 [n, ...].
+    fraction: of the free disk space that may be used, 0..1.
+    num_threads: that decode; None: one per core.
+    progress: function (iterable, length) that iterates under a progress bar.
     broken: {path: message}, to which images that cannot be read are added.
     Returns ([rows of each part] as StoredBatches takes them, number of features computed); rows of
-    broken images are -1. Raises NotEnoughSpace before it computes; OSError if the disk fills all the same.
+    broken images are -1. Raises NotEnoughSpace before computing, OSError if the disk fills later.
     """
     keys = [image_keys(image_list, mirrored, broken) for image_list, mirrored in parts]
     missing = find_missing(store, parts, keys)
@@ -173,7 +185,7 @@ def store_features(store, parts, load_image, compute, fraction, num_threads, pro
 
 
 def image_keys(image_list, mirrored, broken):
-    """Return the key of each image of a list, and of each mirror image if wanted: [1 or 2][n].
+    """Return the keys of listed images, and of their mirror images if wanted: [1 or 2][n].
 
     The key of a missing image is None, and its path is added to `broken`, {path: message}.
     """
@@ -189,7 +201,7 @@ def image_keys(image_list, mirrored, broken):
 
 
 def find_missing(store, parts, keys):
-    """Return {path: {key: whether it is of the mirror image}} of the features that a store lacks."""
+    """Return {path: {key: whether it is the mirror image's}} of features that a store lacks."""
     missing = {}
     for (image_list, _), part_keys in zip(parts, keys, strict=True):
         for flipped, row_keys in enumerate(part_keys):
@@ -200,9 +212,9 @@ def find_missing(store, parts, keys):
 
 
 def compute_features(store, missing, load_image, compute, num_threads, progress, broken):
-    """Store the features of images, {path: {key: mirrored}}; decodes while the network computes.
+    """Compute and store the features of images, decoding the next ones meanwhile.
 
-    Adds images that cannot be read to `broken`, {path: message}.
+    missing: {path: {key: whether it is the mirror image's}}. Others: see store_features.
     """
     paths, errors, keys, pixels = list(missing), {}, [], []
     images = load_images(paths, load_image, errors, num_threads, 2 * IMAGES_PER_RUN, progress)

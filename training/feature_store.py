@@ -1,4 +1,4 @@
-"""Rows of features in two files that only grow, and that survive a killed process."""
+"""Rows of features in two append-only files, which a killed process leaves usable."""
 
 import contextlib
 import os
@@ -10,7 +10,7 @@ from filelock import FileLock, Timeout
 
 from inputs.checks import KEY_BYTES
 
-ROWS_PER_COMMIT = 256  # rows after which the stored ones are made durable
+ROWS_PER_COMMIT = 256  # rows that are flushed to the disk together
 SPARE_BYTES = 1 << 30  # left free on the disk
 
 
@@ -22,13 +22,13 @@ class FeatureStore:
     """A folder with `features`, float32 rows of `width` values, and `keys`, 16 bytes per row.
 
     Rows are written and flushed to the disk before their keys. A killed process leaves at most rows
-    without a key, or parts of one, and the next process cuts them off. Use it as a context manager:
-    one process at a time has the folder open, others wait until it ends.
+    without a key, or parts of a row or key, and the next process cuts them off. Use it as a context
+    manager: one process at a time has the folder open, others wait until it ends.
     """
 
-    TIMEOUT = 600  # seconds within which the process that others wait for has to store something
+    TIMEOUT = 600  # seconds; others wait for a process that stores a row within each
 
-    def __init__(self, folder, width):
+    def __init__(self, folder: str, width: int):
         os.makedirs(folder, exist_ok=True)
         self.folder, self.width = folder, width
         self.lock = FileLock(os.path.join(folder, 'lock'))
@@ -45,14 +45,15 @@ class FeatureStore:
         return self
 
     def cut_off_partial_rows(self):
-        """Read the keys, after cutting off rows without a key, and parts of rows and keys."""
+        """Cut off rows without a key and parts of rows and keys, then read the keys."""
         row_bytes = 4 * self.width
         self.count = min(self.keys.tell() // KEY_BYTES, self.features.tell() // row_bytes)
         self.features.truncate(self.count * row_bytes)
         self.keys.truncate(self.count * KEY_BYTES)
         self.keys.seek(0)
         content = self.keys.read()
-        self.rows = {content[row * KEY_BYTES:(row + 1) * KEY_BYTES]: row for row in range(self.count)}
+        self.rows = {content[row * KEY_BYTES:(row + 1) * KEY_BYTES]: row
+                     for row in range(self.count)}
         self.pending = []
 
     def wait(self):
@@ -69,7 +70,8 @@ class FeatureStore:
                 before, size = size, os.path.getsize(os.path.join(self.folder, 'features'))
             if size == before:
                 raise ValueError(f'{self.folder} is in use by another process, which has stored '
-                                 f'nothing for {seconds} s: end it, or set cache_dir to another folder')
+                                 f'nothing for {seconds} s: end it, or set cache_dir to another '
+                                 'folder')
             if seconds == 1:
                 print(f'{self.folder} is in use by another process: waiting for it to end',
                       file=sys.stderr)
@@ -80,15 +82,15 @@ class FeatureStore:
             if not (kind and issubclass(kind, OSError)):  # a full disk stays full
                 self.commit()
 
-    def append(self, keys, features):
-        """Store the rows of some images. keys: n times bytes; features: float32 [n, ...]."""
+    def append(self, keys: list[bytes], features: np.ndarray):
+        """Append rows; features: float32 [n, ...], a key of KEY_BYTES for each."""
         self.features.write(features.reshape(len(keys), self.width))
         self.pending += keys
         if len(self.pending) >= ROWS_PER_COMMIT:
             self.commit()
 
     def commit(self):
-        """Make the appended rows durable, then their keys."""
+        """Flush the appended rows to the disk, then their keys."""
         for file, content in ((self.features, b''), (self.keys, b''.join(self.pending))):
             file.write(content)
             file.flush()
@@ -97,13 +99,13 @@ class FeatureStore:
         self.count += len(self.pending)
         self.pending = []
 
-    def check_space(self, count, fraction):
-        """Raise NotEnoughSpace unless `count` more rows fit into this fraction of the free disk."""
+    def check_space(self, count: int, fraction: float):
+        """Raise NotEnoughSpace unless `count` more rows fit into a fraction of the free space."""
         if count and (shortage := space_shortage(self.folder, count, self.width, fraction)):
             raise NotEnoughSpace(shortage)
 
-    def read(self):
-        """Return all rows, float32 [n, width], mapped from the disk."""
+    def read(self) -> np.ndarray:
+        """Return all rows, float32 [n, width], memory-mapped from the disk."""
         if not self.count:  # an empty file cannot be mapped
             return np.empty((0, self.width), np.float32)
         path = os.path.join(self.folder, 'features')
@@ -111,10 +113,12 @@ class FeatureStore:
 
 
 def space_shortage(folder, count, width, fraction):
-    """Return why `count` rows of `width` values do not fit into this fraction of the free disk space,
-    or None if they do."""
+    """Return why `count` rows of `width` values do not fit on the disk, None if they do.
+
+    fraction: of the free space, without SPARE_BYTES, that may be used.
+    """
     needed, free = count * (4 * width + KEY_BYTES), shutil.disk_usage(folder).free
     if needed <= (free - SPARE_BYTES) * fraction:
         return None
-    return (f'{count:,} features need {needed / 1e9:.1f} GB in {folder}, where {free / 1e9:.1f} GB are '
-            'free: make space, set cache_dir to another disk, or cache_features to off')
+    return (f'{count:,} features need {needed / 1e9:.1f} GB in {folder}, where {free / 1e9:.1f} GB '
+            'are free: make space, set cache_dir to another disk, or cache_features to off')

@@ -24,7 +24,7 @@ class Replica:
     batch_count: tf.Tensor    # scalar, images of the batch on all devices; n unless fed
     learning_rate: tf.Tensor  # scalar, of the next step
     loss_sum: tf.Tensor       # scalar, cross-entropy summed over the rows, nats
-    correct: tf.Tensor        # scalar float, rows whose largest logit is that of their label
+    correct: tf.Tensor        # scalar float, rows whose label has the largest logit
     predictions: tuple        # int32 [n], class of the largest logit; float32 [n], its probability
     train_op: tf.Operation
     summaries: tf.Tensor      # serialized histograms of the trained layers
@@ -33,11 +33,11 @@ class Replica:
 class TrainingGraph(NamedTuple):
     """The tensors and operations that the loop feeds and fetches."""
 
-    replicas: tuple           # a Replica per device of this machine
+    replicas: tuple           # one Replica per device of this machine
     learning_rate: tf.Tensor  # scalar, of the next step
     loss_sum: tf.Tensor       # scalar, summed over the batch on all devices
     correct: tf.Tensor        # scalar, summed over the batch on all devices
-    predictions: tuple        # of each replica; the last rows can be padding of `feed`
+    predictions: tuple        # one pair per replica; its last rows can be padding of `feed`
     train_op: tf.Operation
     summaries: tf.Tensor      # of the first replica
     step: tf.Tensor           # scalar int64, training steps done
@@ -47,13 +47,15 @@ class TrainingGraph(NamedTuple):
         """The network of the first replica."""
         return self.replicas[0].model
 
-    def feed(self, input_name, values, labels, batch_count, keep_prob=1.0):
+    def feed(self, input_name: str, values: np.ndarray, labels: np.ndarray, batch_count: int,
+             keep_prob: float = 1.0) -> dict:
         """Return the feed_dict for this machine's rows of a batch, split over its replicas.
 
-        input_name: 'x', or the output of the network in whose place `values` are fed.
-        values: float32 [n, ...]. labels: one-hot float32 [n, num_classes].
+        input_name: 'x' for images, or the layer whose output `values` replace.
+        values: float32 [n, ...].
+        labels: one-hot float32 [n, num_classes].
         batch_count: images of the whole batch, on all machines.
-        keep_prob: of dropout.
+        keep_prob: fraction of outputs that dropout keeps, above 0 to 1.
         """
         values, labels = pad_rows(values, labels, len(self.replicas))
         feed = {}
@@ -68,8 +70,8 @@ class TrainingGraph(NamedTuple):
 def pad_rows(values, labels, count):
     """Return values and labels with at least `count` rows; rows of zeros are appended.
 
-    TensorFlow cannot pool and split a batch without rows. A row whose label is no class has no loss
-    and cannot be right.
+    TensorFlow cannot pool and split a batch without rows. A row whose label is all zeros adds
+    nothing to the loss and to the correct rows.
     """
     if len(labels) >= count:
         return values, labels
@@ -78,7 +80,7 @@ def pad_rows(values, labels, count):
 
 
 def build_training_graph(setup: TrainingSetup, devices: Devices) -> TrainingGraph:
-    """Add network, loss and training step to the graph, whose random seed is set first."""
+    """Add network, loss and training step to the graph, after setting its random seed."""
     tf.set_random_seed(setup.seed)
     if devices.strategy is None:
         with devices.scope():
@@ -131,7 +133,7 @@ def build_replica(setup):
 
 
 def trained_variables(model, setup):
-    """Return (variables that start from random values, trained ones that start from the file's)."""
+    """Return (trained variables with random initial values, trained ones of the weight file)."""
     scratch, pretrained = [], []
     for layer in setup.trained_layers:
         target = scratch if layer in setup.scratch_layers else pretrained
@@ -140,7 +142,7 @@ def trained_variables(model, setup):
 
 
 def measure(labels, logits):
-    """Return (summed cross-entropy, number of correct rows, predictions) as Replica holds them."""
+    """Return (loss_sum, correct, predictions) of a Replica; labels, logits: [n, num_classes]."""
     losses = tf.nn.softmax_cross_entropy_with_logits_v2(labels, logits)
     classes = tf.argmax(logits, 1, output_type=tf.int32)
     correct = tf.reduce_sum(labels * tf.one_hot(classes, int(labels.shape[1])))
@@ -148,7 +150,7 @@ def measure(labels, logits):
 
 
 def dropout_seed(seed, step):
-    """Return the seed of a step's dropout, an int64 [2] tensor that differs between replicas."""
+    """Return the seed of a step's dropout, an int64 [2] tensor that differs per replica."""
     pair = tf.stack([tf.constant(seed, tf.int64), step])
     if tf.distribute.get_strategy().num_replicas_in_sync == 1:
         return pair
@@ -156,8 +158,9 @@ def dropout_seed(seed, step):
     return tf.random.experimental.stateless_fold_in(pair, replica)
 
 
-def initialize_variables(session, model, setup, devices):
-    """Give the variables their initial values; with several workers, those of the chief alone."""
+def initialize_variables(session: tf.Session, model: AlexNet, setup: TrainingSetup,
+                         devices: Devices):
+    """Assign all variables their initial values; on a cluster, the chief alone does."""
     if devices.strategy is None:
         initialize(session, model)
     elif devices.workers.rank == 0:
@@ -165,7 +168,7 @@ def initialize_variables(session, model, setup, devices):
 
 
 def initialize(session, model):
-    """Give every variable its initial value: the weight file's or a random one; slots start at 0."""
+    """Assign every variable its initial value: from the weight file, or by its initializer."""
     loaded = {variable.name for layer in LAYERS if layer not in model.skip_layer
               for variable in model.variables[layer]}
     variables = session.graph.get_collection(tf.GraphKeys.GLOBAL_VARIABLES)
@@ -175,10 +178,10 @@ def initialize(session, model):
 
 
 def initialize_replicas(session, setup, devices):
-    """Give the variables, on all devices of this machine, the initial values of one device.
+    """Assign the variables, on all devices of this machine, the initial values of one device.
 
-    TensorFlow seeds a random operation by its position in the graph. Drawing the values in a graph of
-    one device gives the same ones for any number of devices.
+    TensorFlow seeds a random operation by its position in the graph. Drawing the values in a
+    one-device graph gives the same ones for any number of devices.
     """
     values = initial_values(setup, devices.precision, devices.num_threads)
     for variable in session.graph.get_collection(tf.GraphKeys.GLOBAL_VARIABLES):
@@ -187,7 +190,7 @@ def initialize_replicas(session, setup, devices):
 
 
 def initial_values(setup, precision, num_threads):
-    """Return {name of variable: initial value} of a graph on one device."""
+    """Return {name of variable: initial value}, drawn in a one-device graph of its own."""
     with tf.Graph().as_default(), open_session(precision, num_threads) as session:
         tf.set_random_seed(setup.seed)
         initialize(session, build_on_one_device(setup).model)

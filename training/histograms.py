@@ -7,11 +7,11 @@ HISTOGRAM_VALUES = 10_000  # per variable: enough for its shape, cheap for the 3
 
 
 def step_summaries(model, trained_layers, gradients):
-    """Return an operation that gives the state of the trained layers as serialized summaries.
+    """Return the serialized summaries of the trained layers, a string tensor.
 
     The summaries are weights/<layer>/...: histograms of weights, biases and their gradients, and
     dead_relus, the fraction of units (channels of a convolution) that are 0 for the whole batch.
-    gradients: {'fc8/weights': sampled values}.
+    gradients: {'fc8/weights': float32 [n], sampled values}.
     """
     summaries = []
     for layer in trained_layers:
@@ -33,14 +33,14 @@ def histogram(name, values):
 
 
 def subsample(tensor):
-    """Return about HISTOGRAM_VALUES values of a tensor, evenly spread, [n]; all of a small one."""
+    """Return about HISTOGRAM_VALUES evenly spaced values of a tensor, [n]; all of a small one."""
     # An even stride would show the same few columns of a matrix with 4096 columns.
     stride = tensor.shape.num_elements() // HISTOGRAM_VALUES | 1
     return tf.reshape(tensor, [-1])[::stride]
 
 
 def dead_fraction(output):
-    """Return the fraction of the last axis' units that are 0 in the whole batch, a scalar.
+    """Return the fraction of units that are 0 for the whole batch, a scalar tensor.
 
     output: float32 [n, ..., units], after ReLU.
     """

@@ -1,18 +1,23 @@
-"""What is saved when a run ends before its last epoch."""
+"""Saving a run that ends before its last epoch."""
 
 import contextlib
 import shlex
+from collections.abc import Callable, Iterator
 
+from run_folder.checkpoint_files import Progress
 from runtime.command import Interrupted, defer_signals
+from runtime.tf1 import tf
 
 
 @contextlib.contextmanager
-def save_on_interruption(session, checkpoints, progress, run_dir, learning_rate):
-    """Save the run if Ctrl-C, SIGTERM, vanished images or a loss that is not finite end the block.
+def save_on_interruption(session: tf.Session, checkpoints, progress: Progress, run_dir: str,
+                         learning_rate: float) -> Iterator[Callable[[], None]]:
+    """Save the run if Ctrl-C, SIGTERM, missing images or a loss that is not finite end the block.
 
     Yields a function that the loop calls after each step: it writes checkpoints that are due, and
-    raises Interrupted if a signal came.
-    progress: the Progress of the run, which the loop keeps up to date.
+    raises Interrupted after a signal.
+    checkpoints: Checkpoints or NoCheckpoints.
+    progress: the Progress of the run, which the loop updates.
     run_dir, learning_rate: for the message about how to resume.
     """
     command = f'--resume {shlex.quote(run_dir)}'
@@ -25,11 +30,11 @@ def save_on_interruption(session, checkpoints, progress, run_dir, learning_rate)
         try:
             yield after_step
         except FloatingPointError as error:
-            # The values of now are lost; `last` stays older, and finite.
+            # The current values are not saved: `last` keeps older values, which are finite.
             checkpoints.save_best(session)
             raise FloatingPointError(
-                f'{error}, learning_rate {learning_rate:g}: try a tenth; what is saved resumes with '
-                f'{command} --learning_rate {learning_rate / 10:g}') from error
+                f'{error}, learning_rate {learning_rate:g}: try a tenth; what is saved resumes '
+                f'with {command} --learning_rate {learning_rate / 10:g}') from error
         except (Interrupted, ValueError):
             checkpoints.save(session, progress)
             raise

@@ -9,24 +9,26 @@ from training.histograms import subsample
 
 
 def balanced_weights(labels, num_classes):
-    """Return the weight of an image of each class with which every class counts the same in the loss.
+    """Return the weight per class with which all classes count the same in the loss.
 
-    labels: int [n]. Returns float32 [num_classes], n / (classes with images * images of the class):
-    1 on average over the images, so that the learning rate keeps its meaning; 0 without images.
+    labels: int [n], class of each training image.
+    Returns float32 [num_classes]: n / (classes with images * images of the class), 0 without
+    images. The mean over the images is 1, so that the learning rate keeps its meaning.
     """
     counts = np.bincount(labels, minlength=num_classes)
-    share = np.count_nonzero(counts) * np.maximum(counts, 1)
-    return np.float32(np.where(counts > 0, len(labels) / share, 0))
+    divisors = np.count_nonzero(counts) * np.maximum(counts, 1)
+    return np.float32(np.where(counts > 0, len(labels) / divisors, 0))
 
 
 def training_loss(labels, logits, label_smoothing, class_weights, batch_count):
-    """Return the loss that training minimizes: the mean weighted cross-entropy of the batch, a scalar.
+    """Return the loss to minimize, a scalar: the mean weighted cross-entropy of a batch.
 
     labels: one-hot float32 [n, num_classes]; label smoothing s turns 1 into 1 - s + s / num_classes
         and 0 into s / num_classes (Szegedy et al., 2016).
     logits: float32 [n, num_classes].
+    label_smoothing: s, 0 to below 1.
     class_weights: float32 [num_classes].
-    batch_count: scalar, images of the batch; n rows are all of them, or those of one replica, and the
+    batch_count: scalar, images of the whole batch. The n rows may be one replica's part of it: the
         losses of all replicas add up to the loss of the batch.
     """
     smoothed = labels * (1 - label_smoothing) + label_smoothing / int(labels.shape[1])
@@ -37,10 +39,12 @@ def training_loss(labels, logits, label_smoothing, class_weights, batch_count):
 def learning_rate_at(step, num_steps, learning_rate, lr_schedule):
     """Return the learning rate of a step, a scalar tensor.
 
-    step: an integer tensor, 0 for the first of `num_steps`.
+    step: an integer tensor, 0 for the first step.
+    num_steps: of the whole run.
+    learning_rate: of the first step.
     lr_schedule: 'constant'; 'step' divides by 10 after each third of the run, as Caffe's policy
-        "step" with gamma 0.1; 'cosine' falls along half a cosine wave from `learning_rate` to almost
-        0 (Loshchilov and Hutter, 2017).
+        "step" with gamma 0.1; 'cosine' falls along half a cosine wave to almost 0 (Loshchilov and
+        Hutter, 2017).
     """
     if lr_schedule == 'step':
         third = math.ceil(num_steps / 3)
@@ -54,38 +58,41 @@ def make_train_op(loss, learning_rate, setup, from_scratch, pretrained):
     """Return (operation of one training step, {variable name: sampled gradient} for histograms).
 
     loss, learning_rate: scalar tensors.
-    setup: has optimizer, momentum, weight_decay, and pretrained_lr_mult, the factor on the learning
-        rate of the variables `pretrained`.
+    setup: has optimizer, momentum, weight_decay, and pretrained_lr_mult, the factor on the
+        learning rate of the variables `pretrained`.
     from_scratch, pretrained: lists of the variables that the step changes.
-    The gradients are those of the loss alone, without weight decay.
+    The sampled gradients are of the loss alone, without weight decay.
     """
     variables = from_scratch + pretrained
-    # Caffe's velocity contains the learning rate, v = momentum * v + learning_rate * gradient, so that
-    # it keeps its size when the rate changes. TensorFlow's optimizer applies its rate to the whole
-    # velocity: it gets a loss multiplied by the rate, and the rate 1.
+    # Caffe's velocity contains the learning rate, v = momentum * v + learning_rate * gradient, so
+    # that it keeps its size when the rate changes. TensorFlow's optimizer applies its rate to the
+    # whole velocity: it gets a loss multiplied by the rate, and the rate 1.
     scale = 1.0 if setup.optimizer == 'adam' else learning_rate
     gradients = tf.gradients(scale * loss, variables)
     sampled = {variable.op.name: sample_gradient(gradient, scale)
                for variable, gradient in zip(variables, gradients, strict=True)}
-    gradients = add_weight_decay(gradients, variables, scale * setup.weight_decay, setup.weight_decay)
+    gradients = add_weight_decay(
+        gradients, variables, scale * setup.weight_decay, setup.weight_decay)
     return apply_gradients(gradients, learning_rate, setup, from_scratch, pretrained), sampled
 
 
 def num_replicas():
-    """Return on how many devices the loss of a batch is computed."""
+    """Return the number of devices that share each batch."""
     return tf.distribute.get_strategy().num_replicas_in_sync
 
 
 def sample_gradient(gradient, scale):
-    """Return sampled values of the gradient of the loss; costs nothing unless it is fetched."""
+    """Return sampled values, [n], of the gradient of the loss; scale: factor in `gradient`."""
     return subsample(gradient) / scale * num_replicas()
 
 
 def add_weight_decay(gradients, variables, factor, weight_decay):
-    """Return gradients plus those of Caffe's L2 penalty; biases do not decay.
+    """Return the gradients with Caffe's L2 penalty added; biases do not decay.
 
-    factor: of a weight in its gradient, a scalar. The optimizer adds the gradients of all replicas,
-    so each gets its part of the penalty.
+    gradients, variables: lists of the same order.
+    factor: scalar by which a weight is added to its gradient.
+    weight_decay: the setting; 0 adds no operation.
+    The optimizer sums the gradients of all replicas, so each replica adds its part of the penalty.
     """
     if not weight_decay:
         return gradients
@@ -95,13 +102,13 @@ def add_weight_decay(gradients, variables, factor, weight_decay):
 
 
 def apply_gradients(gradients, learning_rate, setup, from_scratch, pretrained):
-    """Return the operation that changes both lists of variables and counts the step."""
+    """Return the operation that updates both lists of variables and counts the step."""
     steps = []
     for lr_mult, variables in ((1.0, from_scratch), (setup.pretrained_lr_mult, pretrained)):
         if variables:
             rate = learning_rate * lr_mult if setup.optimizer == 'adam' else lr_mult
             optimizer = make_optimizer(setup.optimizer, rate, setup.momentum)
-            with tf.control_dependencies(steps):  # all GPUs must sum the same gradients at one time
+            with tf.control_dependencies(steps):  # all GPUs must sum gradients in the same order
                 pairs = zip(gradients[:len(variables)], variables, strict=True)
                 steps.append(optimizer.apply_gradients(list(pairs)))
         gradients = gradients[len(variables):]
@@ -110,7 +117,7 @@ def apply_gradients(gradients, learning_rate, setup, from_scratch, pretrained):
 
 
 def make_optimizer(name, learning_rate, momentum):
-    """Return TensorFlow's optimizer of that name; Adam is as in Caffe, with `momentum` for beta1."""
+    """Return TensorFlow's optimizer of a name; Adam takes `momentum` for beta1, as in Caffe."""
     if name == 'adam':
         return tf.train.AdamOptimizer(learning_rate, beta1=momentum)
     if name == 'momentum':

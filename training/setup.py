@@ -1,7 +1,7 @@
-"""What a run trains, as its settings, data and weight file decide it."""
+"""The setup of a run, from its settings, data and weight file, and its agreement on all workers."""
 
 import math
-import os
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -9,9 +9,10 @@ import numpy as np
 from alexnet import IMAGE_SIZE, LAYERS
 from inputs.checks import gather_broken, list_fingerprint
 from inputs.images import IMAGENET_MEAN
-from inputs.lists import Datasets
+from inputs.lists import Datasets, ImageList
 from runtime.flags import flag_text
 from training.optimizer import balanced_weights
+from training.workers import Workers
 from weight_files.find import find_weights, is_starter
 
 # Settings that may differ between workers; the lists are compared by content.
@@ -21,7 +22,7 @@ MAY_DIFFER_BETWEEN_WORKERS = (
 
 
 class TrainingSetup(NamedTuple):
-    """All that the graph of a run is built from."""
+    """The values from which the graph of a run is built."""
 
     num_classes: int
     weights_path: str | None      # None: no file
@@ -35,11 +36,11 @@ class TrainingSetup(NamedTuple):
     weight_decay: float
     pretrained_lr_mult: float     # factor on the learning rate of the other trained layers
     label_smoothing: float
-    class_weights: np.ndarray     # float32 [num_classes], weight of an image of each class in the loss
+    class_weights: np.ndarray     # float32 [num_classes], weight in the loss of a class's images
     seed: int
 
     @property
-    def pretrained_layers(self):
+    def pretrained_layers(self) -> tuple[str, ...]:
         """Layers that start from the values of the weight file."""
         return tuple(layer for layer in LAYERS if layer not in self.scratch_layers)
 
@@ -50,17 +51,18 @@ def make_setup(settings, datasets: Datasets, weights_path: str | None) -> Traini
     trained, scratch = choose_layers(settings.train_layers, settings.skip_layers, weights_path)
     is_balanced = settings.class_weights == 'balanced'
     weights = balanced_weights(train.labels, num_classes) if is_balanced else np.ones(num_classes)
+    num_steps = settings.num_epochs * math.ceil(len(train.paths) / settings.batch_size)
     return TrainingSetup(
         num_classes, weights_path, trained, scratch, settings.optimizer, settings.learning_rate,
-        settings.lr_schedule, settings.num_epochs * math.ceil(len(train.paths) / settings.batch_size),
-        settings.momentum, settings.weight_decay, settings.pretrained_lr_mult,
-        settings.label_smoothing, np.float32(weights), settings.seed)
+        settings.lr_schedule, num_steps, settings.momentum, settings.weight_decay,
+        settings.pretrained_lr_mult, settings.label_smoothing, np.float32(weights), settings.seed)
 
 
 def choose_weights(weights_path: str, stored_path: str | None, folder: str) -> str | None:
     """Return the path of the weight file, None for no file.
 
-    weights_path: the setting. stored_path: its value in the run that is resumed, None for a new run.
+    weights_path: the setting.
+    stored_path: its value in the run that is resumed, None for a new run.
     folder: where `auto` looks for the file and downloads it.
     """
     if stored_path is None:
@@ -70,10 +72,10 @@ def choose_weights(weights_path: str, stored_path: str | None, folder: str) -> s
 
 
 def choose_layers(train_layers, skip_layers, weights_path):
-    """Return (trained layers, those of them that start from random values), in the network's order.
+    """Return (trained layers, trained layers that start from random values), in network order.
 
-    Without a weight file these are all layers. The starter weights end at pool5, so the layers above
-    it are always among both. Raises ValueError for a skipped layer that is not trained.
+    Without a weight file, both are all layers. The starter weights end at pool5, so with them, both
+    contain fc6, fc7 and fc8. Raises ValueError for a skipped layer that is not trained.
     """
     if not set(skip_layers or ()) <= set(train_layers):
         raise ValueError('skip_layers names layers that train_layers does not: they would keep '
@@ -86,13 +88,13 @@ def choose_layers(train_layers, skip_layers, weights_path):
     return trained, tuple(layer for layer in trained if layer in skipped)
 
 
-def scale_size(random_crop: bool) -> tuple:
-    """Return (width, height) that images are scaled to before 227x227 are cut out of them."""
+def scale_size(random_crop: bool) -> tuple[int, int]:
+    """Return (width, height), in pixels, to which images are scaled before cropping to 227x227."""
     return (256, 256) if random_crop else (IMAGE_SIZE, IMAGE_SIZE)
 
 
 def settings_to_store(settings: dict, setup: TrainingSetup, datasets: Datasets) -> dict:
-    """Return what settings.json holds: the settings, with what was chosen for `auto` and None."""
+    """Return the dict for settings.json: the settings, with the choices for `auto` and None."""
     return {**settings, 'resume': None, 'num_classes': setup.num_classes,
             'weights_path': setup.weights_path or 'none', 'train_layers': setup.trained_layers,
             'skip_layers': setup.scratch_layers, 'image_mean': IMAGENET_MEAN.tolist(),
@@ -100,8 +102,8 @@ def settings_to_store(settings: dict, setup: TrainingSetup, datasets: Datasets) 
             'train_images': len(datasets.train.paths), 'val_images': len(datasets.val.paths)}
 
 
-def check_agreement(workers, values: dict):
-    """Raise ValueError on all workers if a setting, {name: value}, of one differs from the chief's."""
+def check_agreement(workers: Workers, values: dict):
+    """Raise ValueError on all workers if {name: value} of a worker differs from the chief's."""
     texts = {name: flag_text(value) for name, value in values.items()
              if name not in MAY_DIFFER_BETWEEN_WORKERS}
     chief, *others = workers.all_gather_object(texts)
@@ -113,10 +115,12 @@ def check_agreement(workers, values: dict):
                              'Give all workers the same lists and settings')
 
 
-def find_broken_on_all(workers, check_images, image_lists) -> dict:
-    """Return {path: error} as check_images(image_lists) does; each worker checks a shard of the lists.
+def find_broken_on_all(workers: Workers, check_images: Callable,
+                       image_lists: Sequence[ImageList]) -> dict[str, str]:
+    """Return {path: error} of broken images; each worker checks a shard of the lists.
 
-    image_lists: of training and of validation. Raises ValueError if they differ between workers.
+    check_images: function of image lists that returns {path: error}.
+    image_lists: of training and validation. Raises ValueError if they differ between workers.
     """
     names = 'the training list', 'the validation list'
     fingerprints = [list_fingerprint(image_list) for image_list in image_lists]
@@ -124,8 +128,3 @@ def find_broken_on_all(workers, check_images, image_lists) -> dict:
     with workers.barrier():
         broken = check_images([part.shard(workers.rank, workers.size) for part in image_lists])
     return gather_broken(workers, image_lists, broken)
-
-
-def project_folder() -> str:
-    """Return the folder of the project, which holds the scripts."""
-    return os.path.dirname(os.path.dirname(os.path.abspath(__file__)))

@@ -1,27 +1,36 @@
-"""What the loop feeds: images, or stored features of the frozen layers where training starts."""
+"""Batches for the loop: images, or stored features of the frozen layers."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
-from alexnet import IMAGE_SIZE
+from alexnet import IMAGE_SIZE, AlexNet
 from datagenerator import ImageDataGenerator
 from inputs.checks import find_broken, gather_broken
 from inputs.images import load_image
-from inputs.lists import BrokenImages
+from inputs.lists import BrokenImages, Datasets
 from runtime.command import progress_bar
+from runtime.tf1 import tf
 from training.feature_cache import CacheOptions, StoredBatches, cache_features_of, feature_layer
 from training.setup import scale_size
+from training.workers import Workers
 
 
 class BatchSource(NamedTuple):
     """Batches, and the tensor that takes them."""
 
-    input_name: str  # 'x' for images, or the output of the network in whose place features are fed
+    input_name: str  # 'x' for images, or the layer whose output the features replace
     batches: ImageDataGenerator | StoredBatches
 
 
-def make_generators(datasets, *, horizontal_flip, random_crop, seed, num_threads, shard=(0, 1)):
+def make_generators(datasets: Datasets, *, horizontal_flip: bool, random_crop: bool, seed: int,
+                    num_threads: int | None,
+                    shard: tuple[int, int] = (0, 1)) -> list[ImageDataGenerator]:
     """Return the ImageDataGenerators of the training and the validation list.
 
+    horizontal_flip: mirror half of the training images in each epoch.
+    random_crop: crop training images at random places, validation images at the centre.
+    seed: of image order, mirroring and cropping.
+    num_threads: that decode images; None: one per core.
     shard: (rank, number of workers).
     """
     options = {'nb_classes': len(datasets.class_names), 'scale_size': scale_size(random_crop),
@@ -32,11 +41,15 @@ def make_generators(datasets, *, horizontal_flip, random_crop, seed, num_threads
             ImageDataGenerator(datasets.val, **options)]
 
 
-def make_sources(session, model, generators, trained_layers, cache: CacheOptions, workers):
-    """Return the BatchSource of each ImageDataGenerator, once all listed images are known to be good.
+def make_sources(session: tf.Session, model: AlexNet, generators: list[ImageDataGenerator],
+                 trained_layers: Sequence[str], cache: CacheOptions,
+                 workers: Workers) -> list[BatchSource]:
+    """Return the BatchSource of each ImageDataGenerator, after checking all listed images.
 
+    session, model: the AlexNet with its weights.
     generators: of the training and the validation list.
     trained_layers: names of the layers that training changes.
+    cache: where and how features are stored.
     Raises BrokenImages naming each image that is missing or cannot be decoded, on any worker.
     """
     broken = {}
@@ -55,7 +68,8 @@ def make_sources(session, model, generators, trained_layers, cache: CacheOptions
 def find_sources(session, model, generators, trained_layers, cache, broken):
     """Return the BatchSource of each generator on this worker.
 
-    Adds images that cannot be decoded to `broken`, {path: message}.
+    broken: {path: message}, to which images that cannot be decoded are added.
+    Others: see make_sources. Raises ValueError if cache_features is on and cannot be.
     """
     layer = feature_layer(trained_layers)
     cached, reason = cache_features_of(session, model, layer, generators, cache, broken)

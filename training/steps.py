@@ -1,36 +1,41 @@
-"""One epoch of training, one evaluation: batch after batch through the graph."""
+"""Training on one epoch and evaluation on the validation list, batch by batch."""
 
 import math
 import time
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
 from tqdm import tqdm
 
+from run_folder.checkpoint_files import Progress
 from run_folder.metrics import best_row
+from runtime.tf1 import tf
 from training.graph import TrainingGraph
 from training.sources import BatchSource
+from training.workers import Workers
 
 
 class EvaluationResult(NamedTuple):
-    """Numbers of one evaluation on a list."""
+    """The metrics and predictions of one evaluation."""
 
     loss: float                # mean cross-entropy over the images, nats
     accuracy: float            # 0..1
-    predictions: list          # int32 [n], predicted class of each image in the list's order;
+    predictions: list          # int32 [n], predicted class per image, in the list's order;
     #                            float32 [n], the probability of that class
     seconds: float
 
 
-def train_epoch(session, graph: TrainingGraph, source: BatchSource, progress, log, after_step,
-                batch_size, dropout_rate):
-    """Train on the images that remain of an epoch.
+def train_epoch(session: tf.Session, graph: TrainingGraph, source: BatchSource,
+                progress: Progress, log, after_step: Callable[[], None], batch_size: int,
+                dropout_rate: float):
+    """Train on the remaining batches of an epoch.
 
-    progress: the Progress of the run, whose steps, loss_sum, correct and seconds grow with each step.
-    log: a RunLog, which takes histograms at some steps.
+    progress: of the run; each step is added to it.
+    log: a RunLog or NoLog, which takes summaries of some steps.
     after_step: function that is called after each step.
-    The loss is the cross-entropy alone, without label smoothing and class weights, so that training,
-    validation and other runs compare. Raises FloatingPointError as soon as it is not finite.
+    The loss is the cross-entropy alone, without label smoothing and class weights, so that runs
+    compare. Raises FloatingPointError as soon as it is not finite.
     """
     batches = source.batches
     batches.start_epoch(progress.epochs, progress.steps * batch_size)
@@ -44,21 +49,21 @@ def train_epoch(session, graph: TrainingGraph, source: BatchSource, progress, lo
     for values, labels, count in with_counts(batches, batch_size, title):
         step = steps_before + progress.steps + 1
         feed = graph.feed(source.input_name, values, labels, count, keep_prob=1 - dropout_rate)
-        if log.summaries_due(step):
-            results = session.run({**fetches, 'summaries': graph.summaries}, feed)
-            check_loss(results['loss_sum'], progress.steps, title)
+        due = log.summaries_due(step)
+        results = session.run({**fetches, 'summaries': graph.summaries} if due else fetches, feed)
+        check_loss(results['loss_sum'], progress.steps, title)
+        if due:
             log.write_step(step, results['loss_sum'] / count, results['summaries'])
-        else:
-            results = session.run(fetches, feed)
-            check_loss(results['loss_sum'], progress.steps, title)
         progress.add_step(results['loss_sum'], results['correct'], time.monotonic() - start)
         after_step()
 
 
-def evaluate(session, graph: TrainingGraph, source: BatchSource, workers, batch_size,
-             after_batch=lambda: None) -> EvaluationResult:
-    """Evaluate on the validation list; on several workers, each computes its shard of it.
+def evaluate(session: tf.Session, graph: TrainingGraph, source: BatchSource, workers: Workers,
+             batch_size: int, after_batch: Callable[[], None] = lambda: None) -> EvaluationResult:
+    """Evaluate on the validation list; each of several workers computes its shard of it.
 
+    batch_size: images per batch, or more if `source` allows it.
+    after_batch: function that is called after each batch.
     Raises FloatingPointError as soon as the loss is not finite.
     """
     start, batches = time.monotonic(), source.batches
@@ -73,7 +78,8 @@ def evaluate(session, graph: TrainingGraph, source: BatchSource, workers, batch_
         batch_loss, batch_correct, replicas = session.run(fetches, feed)
         check_loss(batch_loss, number, 'validation')
         loss_sum, correct = loss_sum + float(batch_loss), correct + int(batch_correct)
-        predictions.append([np.concatenate(parts)[:len(labels)] for parts in zip(*replicas, strict=True)])
+        predictions.append([np.concatenate(parts)[:len(labels)]
+                            for parts in zip(*replicas, strict=True)])
         after_batch()
     predictions = gather_predictions(
         workers, [np.concatenate(parts) for parts in zip(*predictions, strict=True)])
@@ -82,12 +88,13 @@ def evaluate(session, graph: TrainingGraph, source: BatchSource, workers, batch_
 
 
 def with_counts(batches, batch_size, title):
-    """Yield (values, labels, images of the whole batch) of what remains of an epoch, under a bar.
+    """Yield (values, labels, count) per remaining batch of an epoch, under a progress bar.
 
-    values, labels: the rows of this worker's shard.
+    values, labels: the rows of this worker's shard. count: images of the whole batch.
     """
     size, done = batches.data_size, batches.pointer
-    with tqdm(desc=title, total=size, initial=done, unit=' images', disable=None, leave=False) as bar:
+    with tqdm(desc=title, total=size, initial=done, unit=' images', disable=None,
+              leave=False) as bar:
         for values, labels in batches.batches(batch_size):
             count = min(batch_size, size - done)
             yield values, labels, count
@@ -96,15 +103,15 @@ def with_counts(batches, batch_size, title):
 
 
 def check_loss(loss_sum, steps, title):
-    """Raise FloatingPointError if a batch's loss is not finite; steps: number of batches before it."""
+    """Raise FloatingPointError if a batch's loss is not finite; steps: batches before it."""
     if not np.isfinite(loss_sum):
         raise FloatingPointError(f'the loss is {loss_sum} in step {steps + 1} of {title}')
 
 
 def gather_predictions(workers, predictions):
-    """Return the predictions for a whole list from those for each worker's shard.
+    """Return the predictions for the whole list, in its order, on every worker.
 
-    predictions: arrays [images of the shard], in the shard's order.
+    predictions: arrays [n] for this worker's shard of the list, in the shard's order.
     """
     if workers.size == 1:
         return predictions
@@ -118,8 +125,8 @@ def gather_predictions(workers, predictions):
     return gathered
 
 
-def epoch_metrics(progress, validation: EvaluationResult, data_size):
-    """Return the row of metrics.csv of a finished epoch; data_size: number of training images."""
+def epoch_metrics(progress: Progress, validation: EvaluationResult, data_size: int) -> dict:
+    """Return a finished epoch's row of metrics.csv; data_size: number of training images."""
     return {'epoch': progress.epochs + 1,
             'train_loss': progress.loss_sum / data_size,
             'train_accuracy': progress.correct / data_size,
@@ -129,10 +136,11 @@ def epoch_metrics(progress, validation: EvaluationResult, data_size):
             'seconds': progress.seconds + validation.seconds}
 
 
-def remaining_epochs(history, num_epochs, patience):
-    """Yield the number of each epoch, from 1, until no epoch or no patience is left.
+def remaining_epochs(history: list[dict], num_epochs: int,
+                     patience: int | None) -> Iterator[int]:
+    """Yield the number of each remaining epoch, counted from 1, until the run has ended.
 
-    history: the rows of metrics, to which the loop appends one per epoch.
+    history: the rows of metrics.csv, to which the loop appends one per epoch.
     """
     if has_ended(history, num_epochs, patience):
         print('this run has ended already; a larger num_epochs or patience resumes it')
@@ -143,7 +151,7 @@ def remaining_epochs(history, num_epochs, patience):
         print(f'stopped: {patience} {epochs} without a better one')
 
 
-def has_ended(history, num_epochs, patience):
-    """Return whether a run has no epoch or no patience left; history: its rows of metrics."""
+def has_ended(history: list[dict], num_epochs: int, patience: int | None) -> bool:
+    """Return whether all epochs are done, or `patience` of them without a better one."""
     epochs_since_best = len(history) - best_row(history)['epoch'] if history else 0
     return len(history) >= num_epochs or bool(patience and epochs_since_best >= patience)

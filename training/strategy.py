@@ -1,4 +1,4 @@
-"""The devices that a run is spread over, by TensorFlow's own tf.distribute."""
+"""The tf.distribute strategy of a run, and the collective operations built on it."""
 
 import re
 
@@ -8,8 +8,9 @@ from runtime.tf1 import tf
 def make_strategy(cluster, names):
     """Return the tf.distribute strategy for a cluster or several devices, None for one device.
 
-    cluster: a Cluster, or None for a single process. names: devices of this process, such as
-    ('GPU:0', 'GPU:1'); () for all GPUs, or the CPU. Raises ValueError for names that do not fit.
+    cluster: a Cluster, or None for a single process.
+    names: devices of this process, such as ('GPU:0', 'GPU:1'); (): all GPUs, or the CPU.
+    Raises ValueError for unknown or mixed devices.
     """
     gpus = [f'GPU:{n}' for n in range(len(tf.config.list_physical_devices('GPU')))]
     check_names(names, gpus, cluster)
@@ -24,19 +25,19 @@ def make_strategy(cluster, names):
 
 
 def check_names(names, gpus, cluster):
-    """Raise ValueError unless these are names of devices that can share a batch."""
+    """Raise ValueError unless devices exist and can share a batch; gpus: names of all GPUs."""
     if cluster and names:
         raise ValueError('devices are for a single machine: with TF_CONFIG, all GPUs are used that '
                          'CUDA_VISIBLE_DEVICES leaves, else the CPU')
     wrong = [name for name in names if name not in gpus and not re.fullmatch(r'CPU:\d{1,3}', name)]
     kinds = {name[:3] for name in names}
     if wrong or len(set(names)) < len(names) or len(kinds) > 1:
-        raise ValueError(f'devices {" ".join(names)}: here are {" ".join([*gpus, "CPU:0"])}; name each '
-                         'once, GPUs or CPUs, not both')
+        raise ValueError(f'devices {" ".join(names)}: here are {" ".join([*gpus, "CPU:0"])}; name '
+                         'each once, GPUs or CPUs, not both')
 
 
 def for_each_replica(strategy, function, *arguments):
-    """Return what function(*arguments) returns on each device of a strategy."""
+    """Return the per-replica values of function(*arguments), called on each device."""
     # AutoGraph would rewrite the function, and leave a file in the temporary folder.
     function = tf.autograph.experimental.do_not_convert(function)
     with strategy.scope():
@@ -44,7 +45,7 @@ def for_each_replica(strategy, function, *arguments):
 
 
 def all_reduce_sum(strategy, part):
-    """Return the sum, a tensor, of what part(number of the replica) returns on each replica."""
+    """Return the sum over all replicas, a tensor; part: function of a replica's number."""
     def of_replica():
         context = tf.distribute.get_replica_context()
         return part(int(tf.get_static_value(context.replica_id_in_sync_group)))
@@ -53,21 +54,24 @@ def all_reduce_sum(strategy, part):
         return strategy.reduce(tf.distribute.ReduceOp.SUM, replicas, axis=None)
 
 
-def build_broadcast(strategy, workers):
-    """Return operations that give each global variable of all workers its value of worker 0."""
+def build_broadcast(strategy, workers) -> list[tf.Operation]:
+    """Return one operation per global variable that copies it from worker 0 to all workers.
+
+    strategy: None for one device. workers: SingleWorker or WorkerGroup.
+    """
     if workers.size == 1:
         return []
     return [broadcast_variable(strategy, variable) for variable in tf.global_variables()]
 
 
-def broadcast_variables(session, broadcast_ops):
-    """Give the variables of all workers their values of worker 0, one after the other."""
+def broadcast_variables(session: tf.Session, broadcast_ops: list[tf.Operation]):
+    """Copy the variables from worker 0 to all workers, one after the other."""
     for operation in broadcast_ops:
         session.run(operation)
 
 
 def broadcast_variable(strategy, variable):
-    """Return the operation that gives a variable of all workers its value of worker 0."""
+    """Return the operation that copies a variable from worker 0 to all workers."""
     value = all_reduce_sum(strategy, lambda replica: (
         tf.identity(variable) if replica == 0 else tf.zeros(variable.shape, variable.dtype)))
     with strategy.scope():

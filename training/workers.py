@@ -1,6 +1,6 @@
-"""The processes of a run, one per machine.
+"""The processes of a run, one per machine, and the exchange of values between them.
 
-SingleWorker and WorkerGroup have the same members: rank, size, all_gather_object, broadcast, barrier.
+SingleWorker and WorkerGroup share rank, size, all_gather_object, broadcast and barrier.
 """
 
 import concurrent.futures
@@ -21,30 +21,32 @@ BLOCK = 1 << 16  # bytes per worker and exchange
 class SingleWorker:
     """The only process of a run.
 
-    rank: number of this process, from 0; worker 0, the chief, reads the weight file and writes the
-    run folder. size: number of processes.
+    rank: number of this process, from 0. Worker 0, the chief, reads the weight file and writes the
+        run folder.
+    size: number of processes.
     """
 
     rank, size = 0, 1
 
     def all_gather_object(self, value: Any) -> list:
-        """Return [value]."""
+        """Return [value], the values of all workers."""
         return [value]
 
     def broadcast(self, function: Callable) -> Any:
-        """Return what `function` returns."""
+        """Return the value of function()."""
         return function()
 
     def barrier(self):
-        """Return a block that ends without waiting."""
+        """Return a context manager that does not wait."""
         return contextlib.nullcontext()
 
 
 class WorkerGroup:
-    """One of several processes, which exchange values by collective operations; see SingleWorker.
+    """One of several processes, which exchange values by collective operations.
 
-    strategy: the MultiWorkerMirroredStrategy of the cluster. make_session: function of a graph that
-    returns its session.
+    rank, size: see SingleWorker.
+    strategy: the MultiWorkerMirroredStrategy of the cluster.
+    make_session: function of a graph that returns its session.
     """
 
     def __init__(self, rank: int, size: int, strategy, make_session: Callable):
@@ -61,7 +63,7 @@ class WorkerGroup:
 
         value: anything that JSON can hold. Collective operations need the same shape everywhere, so
         each worker sends its text in blocks: the number of bytes that remain, then bytes. They are
-        sent as floats, because TensorFlow sums no small integers on GPUs.
+        floats, because TensorFlow cannot sum small integers on GPUs.
         """
         content, remaining = json.dumps(value).encode(), True
         texts = [b''] * self.size
@@ -71,15 +73,16 @@ class WorkerGroup:
             block[self.rank, 1:] = np.frombuffer(content[:BLOCK].ljust(BLOCK), np.uint8)
             content = content[BLOCK:]
             blocks = self.session.run(self.blocks, {self.block: block})
-            texts = [text + np.uint8(row[1:]).tobytes() for text, row in zip(texts, blocks, strict=True)]
+            texts = [text + np.uint8(row[1:]).tobytes()
+                     for text, row in zip(texts, blocks, strict=True)]
             remaining = blocks[:, 0].any()
         return [json.loads(text) for text in texts]
 
     def broadcast(self, function: Callable) -> Any:
-        """Return on all workers what `function`, called on worker 0 alone, returns.
+        """Call `function` on worker 0 alone; return its value on all workers.
 
-        The value must be one that JSON can hold. A ValueError or OSError of the function becomes a
-        ValueError on the other workers.
+        The value must be one that JSON can hold. A ValueError or OSError of the function is raised
+        on worker 0, and as a ValueError on the others.
         """
         value = failure = None
         with self.barrier():
@@ -97,8 +100,8 @@ class WorkerGroup:
     def barrier(self):
         """Wait at the end of the block until all workers have arrived there.
 
-        Workers that are still busy answer a heartbeat each second, so the wait may exceed the timeout
-        of the session.
+        Workers that are still busy answer a heartbeat each second, so the wait may exceed the
+        timeout of the session.
         """
         arrived = threading.Event()
 
@@ -111,3 +114,6 @@ class WorkerGroup:
         finally:  # an error or Ctrl-C does not wait
             arrived.set()
         heartbeats.result()
+
+
+Workers = SingleWorker | WorkerGroup

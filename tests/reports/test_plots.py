@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 
 from reports import plots
+from reports.image_grids import confusion_colours
 
 ODD_NAMES = ['$\\frac{x$', '花' * 3, 'a' * 300, '<b>&', 'ä_^{', '%s']
 
@@ -16,30 +17,30 @@ def opened(content):
 
 @pytest.mark.parametrize('epochs', [1, 40])
 def test_curves_of_any_length(epochs):
-    rows = [{'epoch': n, **{f'{part}_{name}': 1 / n for part in ('train', 'val') for name in ('loss', 'accuracy')}}
-            for n in range(1, epochs + 1)]
-    assert opened(plots.curves(rows, epochs)).size == (600, 600)
+    rows = [{'epoch': n} | {f'{part}_{name}': 1 / n for part in ('train', 'val')
+                            for name in ('loss', 'accuracy')} for n in range(1, epochs + 1)]
+    assert opened(plots.draw_curves(rows, epochs)).size == (600, 600)
 
 
 @pytest.mark.parametrize('count, limit', [(2, 600), (17, 1000), (200, 2700), (1000, 2000)])
 def test_confusion_matrix_from_2_to_1000_classes(count, limit):
-    """Large enough for a name a row: 10 pixels; and small in bytes."""
-    content = plots.confusion(np.eye(count, dtype=int) * 3, [f'class {n}' for n in range(count)])
-    assert min(opened(content).size) > (10 * count if count <= 200 else 1000) and max(opened(content).size) <= limit
+    """Large enough for a name in each row, of 10 pixels, and a small file."""
+    content = plots.draw_confusion(np.eye(count, dtype=int) * 3,
+                                   [f'class {n}' for n in range(count)])
+    size = opened(content).size
+    assert min(size) > (10 * count if count <= 200 else 1000) and max(size) <= limit
     assert len(content) < 600_000
+
+
+def test_the_plot_has_the_colours_of_the_image_for_tensorboard():
+    matrix = np.array([[1, 15], [0, 8]])
+    pixels = np.asarray(opened(plots.draw_confusion(matrix, ['a', 'b'])).convert('RGB'))
+    shown = {tuple(pixel) for pixel in pixels.reshape(-1, 3).tolist()}
+    expected = {tuple(colour[::-1]) for colour in confusion_colours(matrix).reshape(-1, 3).tolist()}
+    assert len(expected) == 4 and expected <= shown
 
 
 def test_class_names_are_text_and_no_formulas():
     with warnings.catch_warnings():
         warnings.simplefilter('error')
-        plots.confusion(np.eye(len(ODD_NAMES), dtype=int), ODD_NAMES)
-        plots.mistakes([(np.zeros((227, 227, 3), np.uint8), name, name, 0.5) for name in ODD_NAMES])
-
-
-@pytest.mark.parametrize('count', [1, 4, 7])
-def test_sheet_of_mistakes_shows_the_images_pixel_by_pixel(count):
-    found = [(np.full((227, 227, 3), (200, 30 * n, 0), np.uint8), 'ant', 'bee', 0.5) for n in range(count)]
-    sheet = np.asarray(opened(plots.mistakes(found)))
-    for n in range(count):  # RGB in the middle of each
-        top, left = 5 + n // 4 * 272 + 113, 5 + n % 4 * 237 + 113
-        np.testing.assert_allclose(sheet[top, left], [0, 30 * n, 200], atol=6)
+        plots.draw_confusion(np.eye(len(ODD_NAMES), dtype=int), ODD_NAMES)

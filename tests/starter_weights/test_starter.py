@@ -1,4 +1,4 @@
-"""Starter weights in place of ImageNet's: what finetune.py does with them."""
+"""Starter weights in place of ImageNet's: how finetune.py uses them."""
 
 import json
 import os
@@ -19,7 +19,7 @@ STARTER = os.path.join(ROOT, STARTER_WEIGHTS)
 
 @pytest.fixture
 def flags(tmp_path, monkeypatch):
-    """Flags of a run on two images, validated on two more, in tmp_path / 'run'.
+    """Flags of a run of two training and two validation images in tmp_path / 'run'.
 
     `auto` finds no ImageNet weights: nobody listens on port 9.
     """
@@ -28,32 +28,43 @@ def flags(tmp_path, monkeypatch):
     monkeypatch.setattr('weight_files.find.BVLC_ALEXNET_URL', 'http://127.0.0.1:9/w.npy')
     images = os.path.join(ROOT, 'sample', 'images', 'train')
     for number, name in enumerate(('train', 'val')):
-        write_list(tmp_path / f'{name}.txt', [f'{images}/circle/{number:02d}.jpg 0',
-                                              f'{images}/star/{number:02d}.jpg 1'])
+        write_list(tmp_path / f'{name}.txt', [f'{images}/{shape}/{number:02d}.jpg {label}'
+                                              for label, shape in enumerate(('circle', 'star'))])
     yield ['--train_file', tmp_path / 'train.txt', '--val_file', tmp_path / 'val.txt',
            '--train_layers', 'fc8', '--num_epochs', 1, '--cache_dir', tmp_path / 'cache',
            '--run_dir', tmp_path / 'run']
-    # pytest keeps temporary folders, and these are large.
-    shutil.rmtree(tmp_path / 'run' / 'checkpoints')
+    shutil.rmtree(tmp_path / 'run' / 'checkpoints')  # pytest keeps folders, and this one is large
+
+
+def assert_warned_at_start_and_end(lines):
+    """Assert that the warning is the first and the last line, and only these."""
+    assert lines[0] == lines[-1] == STARTER_WARNING and lines.count(STARTER_WARNING) == 2
+
+
+def move_to_older_project(run_dir):
+    """Let a run folder name the weights as the older layout did, in a folder that is gone."""
+    settings = json.loads((run_dir / 'settings.json').read_text())
+    assert settings['weights_path'] == STARTER
+    settings['weights_path'] = '/gone/project/sample/starter_weights.npy'
+    (run_dir / 'settings.json').write_text(json.dumps(settings))
 
 
 @pytest.mark.slow
-def test_they_replace_missing_weights_and_a_run_resumes(flags, tmp_path, capsys):
+def test_they_replace_missing_weights_and_such_a_run_resumes(flags, tmp_path, capsys):
     status, _, errors = run_main(finetune.main, flags, capsys)
     assert status == 0 and 'could not be downloaded' in errors.splitlines()[0]
-    # At the start and at the end; between them are warnings about so small a data set.
-    assert errors.splitlines()[1] == errors.splitlines()[-1] == STARTER_WARNING
-    assert errors.count(STARTER_WARNING) == 2
+    assert_warned_at_start_and_end(errors.splitlines()[1:])
     written = json.loads((tmp_path / 'run' / 'settings.json').read_text())
     assert written['train_layers'] == written['skip_layers'] == list(FC_LAYERS)
     frozen = tf.train.load_checkpoint(str(tmp_path / 'run' / 'checkpoints' / 'frozen'))
     for layer, pair in read_weights(STARTER).items():
         for name, values in zip(('weights', 'biases'), pair, strict=True):
             assert (frozen.get_tensor(f'{layer}/{name}') == values).all()
-    status, _, errors = run_main(
-        finetune.main, ['--resume', tmp_path / 'run', '--num_epochs', 2], capsys)
-    assert status == 0 and errors.splitlines()[0] == errors.splitlines()[-1] == STARTER_WARNING
-    assert errors.splitlines().count(STARTER_WARNING) == 2
+    move_to_older_project(tmp_path / 'run')
+    arguments = ['--resume', tmp_path / 'run', '--num_epochs', 2]
+    status, _, errors = run_main(finetune.main, arguments, capsys)
+    assert status == 0
+    assert_warned_at_start_and_end(errors.splitlines())
     assert [row['epoch'] for row in read_csv(tmp_path / 'run' / 'metrics.csv')] == ['1', '2']
 
 
@@ -63,5 +74,5 @@ def test_they_replace_missing_weights_and_a_run_resumes(flags, tmp_path, capsys)
     (('conv5',), None, (('conv5', *FC_LAYERS), ('conv5', *FC_LAYERS)))])
 def test_layers_that_they_lack_are_always_trained(train_layers, skip_layers, expected):
     assert choose_layers(train_layers, skip_layers, STARTER) == expected
-    # As a run that is resumed:
+    # A resumed run names the layers that it chose, perhaps with another path.
     assert choose_layers(*expected, os.path.relpath(STARTER)) == expected

@@ -1,0 +1,1 @@
+"""The sample data set, which `python -m sample.draw` draws."""
