@@ -17,7 +17,8 @@ from datagenerator import ImageDataGenerator
 from finetune import Settings
 from inputs.checks import find_broken
 from inputs.images import load_image
-from inputs.lists import read_class_names, read_datasets, read_list
+from inputs.class_names import read_class_names
+from inputs.lists import read_datasets, read_list
 from runtime import command
 from runtime.tf1 import tf
 from tests.helpers import ROOT, png_file, write_dark_and_bright, write_list

@@ -8,7 +8,6 @@ from inputs.lists import (
     ImageList,
     check_labels,
     drop_images,
-    read_class_names,
     read_datasets,
     read_list,
 )
