@@ -12,6 +12,7 @@ import numpy as np
 from runtime.command import run_command
 from runtime.files import new_file, printable
 from runtime.flags import CheckedSettings, flag, parse_settings, positional
+from runtime.tables import format_table
 from weight_files.npy import write_npy
 from weight_files.reader import LAYER_SHAPES, layer_differences, read_file, to_float32
 
@@ -57,13 +58,6 @@ def value_range(array):
     if not np.isfinite(array).all():
         return 'not finite'
     return f'{array.min():.3g} to {array.max():.3g}'
-
-
-def format_table(rows):
-    """Return lines of rows of text, columns aligned to the left."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ['  '.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-            for row in rows]
 
 
 def check_output(settings):

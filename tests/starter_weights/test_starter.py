@@ -51,7 +51,7 @@ def move_to_older_project(run_dir):
     (run_dir / 'settings.json').write_text(json.dumps(settings))
 
 
-def test_they_replace_missing_weights_and_a_run_from_them_resumes(flags, tmp_path, capsys):
+def test_they_replace_missing_weights_and_such_a_run_resumes(flags, tmp_path, capsys):
     status, _, errors = run_main(finetune.main, flags, capsys)
     assert status == 0 and 'could not be downloaded' in errors.splitlines()[0]
     assert_warned_at_start_and_end(errors.splitlines()[1:])
