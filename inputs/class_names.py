@@ -44,7 +44,7 @@ def describe_bad_name(name: str) -> str | None:
     if not name.strip():
         return 'no name'
     if '\t' in name:
-        return 'a tab in the name: write the name alone, without a number'
+        return 'a tab in the name: write one name per line, without a number'
     for letter in name:
         if '\ud800' <= letter <= '\udfff':  # surrogateescape
             return 'the name is not UTF-8 text'

@@ -93,9 +93,9 @@ def count_classes(train, val, known, errors):
         return count
     raise_errors(errors)
     line = part.lines[part.labels.argmax()]
-    raise ValueError(f'the labels mean {count} classes for {len(train.paths)} training images: the '
-                     f'largest label, {part.labels.max()}, is in {part.file}:{line}; correct the '
-                     'labels, or set num_classes')
+    raise ValueError(f'the labels mean {count} classes for {len(train.paths)} training images: '
+                     f'look for a wrong label, the largest is in {part.file}:{line}, or set '
+                     'num_classes')
 
 
 def read_list(list_file: str, class_names: Sequence[str] | None = None) -> ImageList:
