@@ -109,6 +109,6 @@ def ends_in_label(path):
     """Return whether a path from a list is none, but seems to be a path and a label."""
     if os.path.lexists(path):
         return False
-    if SUFFIX_AND_MORE.search(path) and not path.lower().endswith(IMAGE_SUFFIXES):
+    if SUFFIX_AND_MORE.search(os.path.basename(path)) and not path.lower().endswith(IMAGE_SUFFIXES):
         return True
     return os.path.isfile(path.rsplit(maxsplit=1)[0])
