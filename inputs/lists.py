@@ -185,8 +185,8 @@ def label_errors(image_list, num_classes, labels_file=None):
     labels_file: names the classes; None: none does.
     """
     file, labels, lines = image_list.file, image_list.labels, image_list.lines
-    source = f'{labels_file} names' if labels_file else 'there are'
-    known = f'{source} {num_classes} classes, 0 to {num_classes - 1}'
+    source = f', in {labels_file}' if labels_file else ''
+    known = f'there are {num_classes} classes, 0 to {num_classes - 1}{source}'
     return [(lines[i], f'{file}:{lines[i]}: label {labels[i]}, but {known}')
             for i in np.flatnonzero(labels >= num_classes)]
 

@@ -59,7 +59,7 @@ def test_a_label_beyond_the_names_names_their_file(tmp_path):
     """Two of three names are on one line: the list is not to blame alone."""
     names = write_list(tmp_path / 'labels.txt', ['ant,bee', 'wasp'])
     path = write_list(tmp_path / 'list.txt', ['a.jpg 2', 'b.jpg 1'])
-    with pytest.raises(ValueError, match=f'list.txt:1: label 2, but {names} names 2 classes'):
+    with pytest.raises(ValueError, match=f'label 2, but there are 2 classes, 0 to 1, in {names}'):
         read_datasets(path, path)
     path = write_list(tmp_path / 'list.txt', ['a.jpg ant', 'b.jpg wasp'])
     with pytest.raises(ValueError, match=r'"ant" is not .* or a class name \(ant,bee, wasp\)'):
