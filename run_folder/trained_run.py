@@ -40,7 +40,8 @@ def read_run(path: str, checkpoint: str | None = None) -> TrainedRun:
         if not name or name in ('best', 'last'):
             name = find_checkpoint(folder, name or checkpoint or 'best')
         names = [name]
-        if os.path.exists(os.path.join(folder, 'checkpoints', 'frozen.index')):
+        has_frozen = os.path.exists(os.path.join(folder, 'checkpoints', 'frozen.index'))
+        if has_frozen and name != 'frozen':
             names.append('frozen')
     except (OSError, ValueError) as error:
         text = str(error).splitlines()[0]
