@@ -64,6 +64,7 @@ def show_classes(class_names: Sequence[str]) -> str:
 def read_class_names(labels_file: str) -> list[str]:
     """Return the class names of a file with one per line, in NFC, in the order of their numbers.
 
+    Names that are equal in NFC are returned as they are: older runs may have them.
     Raises ValueError naming every line without a legal name, and repeated names.
     """
     lines = [(number, line.strip()) for number, line in read_text(labels_file)]
@@ -73,11 +74,17 @@ def read_class_names(labels_file: str) -> list[str]:
                   for number, name in lines if describe_bad_name(name)])
     if not lines:
         raise ValueError(f'{labels_file}: no class name')
-    names = [compose(name) for _, name in lines]
+    names = [name for _, name in lines]
+    check_repeated(labels_file, names)
+    composed = [compose(name) for name in names]
+    return composed if len(set(composed)) == len(names) else names
+
+
+def check_repeated(labels_file, names):
+    """Raise ValueError if a class name is repeated."""
     repeated = sorted(name for name, count in Counter(names).items() if count > 1)
     if repeated:
         raise ValueError(f'{labels_file}: {", ".join(repeated)} more than once')
-    return names
 
 
 def find_labels_file(train_file: str, labels_file: str | None) -> str | None:
@@ -89,11 +96,12 @@ def find_labels_file(train_file: str, labels_file: str | None) -> str | None:
 
 
 def read_list_class_names(labels_file: str, num_classes: int | None) -> list[str]:
-    """Return the class names of a file that belongs to lists: two or more.
+    """Return the class names of a file that belongs to lists: two or more, which differ in NFC.
 
     num_classes: how many there must be; None: any number. Raises ValueError as read_class_names.
     """
     names = read_class_names(labels_file)
+    check_repeated(labels_file, [compose(name) for name in names])
     if len(names) < 2:
         raise ValueError(f'{labels_file} names a single class, "{printable(names[0], 99)}": '
                          'write two or more, one per line')

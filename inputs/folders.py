@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from inputs.class_names import compose
-from inputs.image_headers import find_reader
+from inputs.image_headers import find_reader, read_header
 from inputs.images import check_image, open_file
 from inputs.prefetch import load_images
 from runtime.command import progress_bar
@@ -87,11 +87,14 @@ def may_be_image(path: str) -> bool:
     """Return whether a file begins as an image, or cannot be opened: loading it says why."""
     try:
         with open_file(path) as file:
-            find_reader(file.read(12))
-    except OSError:
-        return True
+            start = file.read(12)
+            find_reader(start)
+            if start.startswith(b'BM'):  # as a text may begin, too
+                read_header(file)
     except ValueError:
         return False
+    except OSError:
+        pass
     return True
 
 

@@ -33,7 +33,8 @@ def test_images_are_known_by_content(tmp_path):
                        ('h.dat', 'GIF'), ('i.jpg.1', 'JPEG')):
         write_image(tmp_path / 'in' / name, kind)
     for name, content in (
-            ('notes.doc', 'no picture'), ('x', ''), ('BM', 'B'), ('R.I', 'RIFF1234AVI ')):
+            ('notes.doc', 'no picture'), ('x', ''), ('R.I', 'RIFF1234AVI '),
+            ('BM', 'BMW, 1.8 litres, dark green, 2004, with winter tyres')):
         (tmp_path / name).write_text(content)
     notes = defaultdict(list)
     found = find_images(str(tmp_path), notes)
