@@ -150,7 +150,7 @@ def test_images_without_a_readable_one(finished_run, command, tmp_path):
 
 @pytest.mark.parametrize('arguments, named', [
     (['missing.txt'], 'missing.txt'),
-    (['.'], 'holds no file that ends in'),
+    (['.'], 'holds no image'),
     (['x.jpg', '--top', '0'], 'top 0 is not a whole number, 1 or more'),
     (['x.jpg', '--batch_size', '0'], 'batch_size 0 is not a whole number, 1 or more'),
     (['x.jpg', '--output', 'x.xlsx'], 'neither .csv nor .json'),
