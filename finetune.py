@@ -52,9 +52,9 @@ class Settings(CheckedSettings):
         False, 'cut 227x227 out of 256x256: at random in training, the centre in validation')
 
     weights_path: str = flag(
-        'auto', 'a .npy or .caffemodel file; none: random values; auto: bvlc_alexnet, downloaded if '
-        'it is missing, or else the starter weights; caffenet: bvlc_reference_caffenet, downloaded '
-        'if it is missing', group='Network')
+        'auto', 'a .npy or .caffemodel file; none: random values; auto: bvlc_alexnet, downloaded '
+        'if it is missing, or else the starter weights; caffenet: bvlc_reference_caffenet, '
+        'downloaded if it is missing', group='Network')
     architecture: Literal['auto', 'alexnet', 'caffenet'] = flag(
         'auto', 'caffenet pools before it normalises, alexnet after it; auto: as the weight file '
         'says, or else alexnet')

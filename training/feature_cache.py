@@ -124,7 +124,9 @@ def network_fingerprint(session, model, layer, precision, scale_size):
     for module in COMPUTED_BY:
         with open(module.__file__, 'rb') as code:
             digest.update(code.read())
-    digest.update(f'{BLOCK_ENDS[model.architecture]} {precision} {scale_size} {tf.__version__} {decoder_fingerprint()}'.encode())
+    order = BLOCK_ENDS[model.architecture]
+    digest.update(f'{order} {precision} {scale_size} {tf.__version__} '
+                  f'{decoder_fingerprint()}'.encode())
     last = 'conv5' if layer == 'pool5' else layer
     computed = LAYERS[:LAYERS.index(last) + 1]
     for values in session.run([model.variables[layer] for layer in computed]):
