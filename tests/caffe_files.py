@@ -89,3 +89,17 @@ def caffemodel(layers, v1=False, old_shape=False, ends=()):
         if name in ('conv1', 'conv2'):
             content += b''.join(layer(f'{end}_{name}', end, [], v1) for end in ends)
     return content
+
+
+def in_caffe_order(layers):
+    """Return {layer: [weights, biases]} of AlexNet, in TensorFlow's order, in Caffe's order."""
+    result = {}
+    for name, (weights, biases) in layers.items():
+        if weights.ndim == 4:
+            weights = weights.transpose(3, 2, 0, 1)
+        elif name == 'fc6':
+            weights = weights.reshape(6, 6, 256, -1).transpose(3, 2, 0, 1).reshape(-1, 9216)
+        else:
+            weights = weights.T
+        result[name] = [np.ascontiguousarray(weights), biases]
+    return result
