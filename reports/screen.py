@@ -1,9 +1,10 @@
 """Lines for the screen, at most 80 letters wide: tables, the epochs, the end of a run."""
 
+import contextlib
 import datetime
 import shlex
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np
 
@@ -17,12 +18,18 @@ from reports.evaluation import (
 )
 from runtime.files import printable
 from runtime.tables import format_table
+from weight_files.find import is_starter
 
 MOST_CLASSES = 20  # classes up to which the class table shows all
 LINES_BETWEEN_HEADERS = 20
 EPOCH_COLUMNS = ('epoch', 'train loss', 'accuracy', 'val loss', 'accuracy', 'rate', 'images/s',
                  'time left')
 EPOCH_WIDTHS = 7, 10, 8, 8, 8, 8, 8, 9
+
+STARTER_WARNING = (
+    'WARNING: these are not the ImageNet weights. conv1 to conv5 are starter weights, which have '
+    'seen drawings alone, and fc6, fc7 and fc8 start from random values: results on real photos '
+    'will be far below those with the ImageNet weights. See docs/weights.md')
 
 
 def layer_table(model, trained_layers: Collection[str],
@@ -136,3 +143,13 @@ def closing_lines(best: dict, guessing: float, matrix: np.ndarray | None,
                 f'{times} taken for {printable(class_names[other], 24)}')
     return [*lines, f'to look at: {run_dir}/report.html, or tensorboard --logdir '
             f'{shlex.quote(run_dir)}']
+
+
+@contextlib.contextmanager
+def warn_of_starter_weights(weights_path: str | None) -> Iterator[None]:
+    """Warn before and after a block that trains on starter weights."""
+    if is_starter(weights_path):
+        print(STARTER_WARNING, file=sys.stderr)
+    yield
+    if is_starter(weights_path):
+        print(STARTER_WARNING, file=sys.stderr)

@@ -13,8 +13,8 @@ from runtime.flags import flag_text, parse_settings
 
 # Settings that cannot change when a run is resumed.
 UNCHANGEABLE_SETTINGS = (
-    'num_classes', 'weights_path', 'train_layers', 'skip_layers', 'optimizer', 'batch_size', 'seed',
-    'random_crop', 'precision', 'train_images', 'val_images')
+    'num_classes', 'weights_path', 'architecture', 'train_layers', 'skip_layers', 'optimizer',
+    'batch_size', 'seed', 'random_crop', 'precision', 'train_images', 'val_images')
 # Older names of settings in settings.json.
 OLDER_NAMES = {'pretrained_lr_share': 'pretrained_lr_mult'}
 

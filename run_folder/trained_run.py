@@ -21,6 +21,7 @@ class TrainedRun(NamedTuple):
     scale_size: tuple         # (width, height) in pixels, to which whole images are scaled
     image_mean: np.ndarray    # float32 [3], blue, green, red
     precision: str            # of matrix products, 'float32' or 'bfloat16'
+    architecture: str         # 'alexnet' or 'caffenet'
     checkpoints: tuple        # path prefixes: the chosen checkpoint, and `frozen` if it exists
 
 
@@ -50,7 +51,8 @@ def read_run(path: str, checkpoint: str | None = None) -> TrainedRun:
         raise ValueError(f'{printable(path)} cannot be used: {text}') from error
     return TrainedRun(
         class_names, tuple(settings['scale_size']), np.array(settings['image_mean'], np.float32),
-        settings['precision'], tuple(os.path.join(folder, 'checkpoints', name) for name in names))
+        settings['precision'], settings['architecture'],
+        tuple(os.path.join(folder, 'checkpoints', name) for name in names))
 
 
 def read_description(folder):
@@ -122,7 +124,8 @@ def rebuild_network(run: TrainedRun,
     def get_zeros(getter, *arguments, initializer, **options):
         return getter(*arguments, initializer=tf.zeros_initializer(), **options)
     with tf.variable_scope('', custom_getter=get_zeros):
-        model = AlexNet(images, 1.0, len(run.class_names), LAYERS)
+        model = AlexNet(images, 1.0, len(run.class_names), LAYERS,
+                        architecture=run.architecture)
     missing = {variable.op.name: variable
                for pair in model.variables.values() for variable in pair}
     savers = {}

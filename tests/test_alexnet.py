@@ -183,12 +183,15 @@ def drawn_layer(random, model, layer):
     return np.float32(weights), np.float32(random.standard_normal([outputs]) * 0.1)
 
 
-def test_caffe_itself():
+@pytest.mark.parametrize('architecture, file', [
+    ('alexnet', 'forward.npz'), ('caffenet', 'caffenet_forward.npz')])
+def test_caffe_itself(architecture, file):
     """Every blob of Caffe's forward pass over 4 photos, within 1e-5 of the blob's largest value."""
-    reference = np.load(shared('caffe_reference', 'forward.npz'))
+    reference = np.load(shared('caffe_reference', file))
     with tf.Graph().as_default(), tf.Session() as session:
         x = tf.placeholder(tf.float32, [None, 227, 227, 3])
-        model = AlexNet(x, 1.0, 1000, FC_LAYERS, shared('weights', 'bvlc_alexnet_conv.npy'))
+        path = shared('weights', 'bvlc_alexnet_conv.npy')
+        model = AlexNet(x, 1.0, 1000, FC_LAYERS, path, architecture=architecture)
         model.load_initial_weights(session)
         random = np.random.RandomState(7)
         for layer in FC_LAYERS:
