@@ -58,7 +58,7 @@ def test_labels_that_the_run_does_not_know_are_named(tmp_path, line, named):
 
 @pytest.mark.parametrize('name', [
     'my photo 1.jpg', 'x.jpg copy', 'a,b.png', 'holiday x.jpg', 'no suffix at all',
-    'a.jpg files/b'])
+    'a.jpg files/b', 'gone.jpg (2).jpg'])
 def test_paths_that_resemble_labels_are_paths(tmp_path, name):
     """The first two exist, the others are reported when they are read."""
     for existing in ('my photo 1.jpg', 'x.jpg', 'x.jpg copy'):
