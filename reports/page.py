@@ -54,7 +54,8 @@ def make_page(record: RunRecord, images: dict[str, bytes], mistakes: Sequence[Mi
     return load_template('report.html.j2').render(
         record=record, classes=class_rows(record),
         images={name: data_url(content) for name, content in images.items()},
-        mistakes=[(data_url(encode_jpeg(mistake.image)), mistake) for mistake in mistakes],
+        mistakes=[([data_url(encode_jpeg(image)) for image in (mistake.image, *mistake.overlays)],
+                   mistake) for mistake in mistakes],
         settings=[(name, flag_text(value)) for name, value in record.settings.items()])
 
 
