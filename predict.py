@@ -28,7 +28,7 @@ from runtime.tf1 import error_line, open_session, tf
 class Settings(CheckedSettings):
     """Predict the classes of images with a finished run; evaluate it if a list has labels."""
 
-    run: str = positional('run folder, or one of its checkpoints: runs/x/checkpoints/best-7')
+    run: str = positional('run folder, or one of its checkpoints: runs/x/checkpoints/last')
     inputs: tuple[str, ...] = positional(
         'images, folders of images, or lists (.txt) of images, with or without labels')
     top: int = flag(5, 'number of classes predicted per image', low=1)

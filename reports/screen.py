@@ -96,10 +96,14 @@ def format_loss(loss):
 
 
 class EpochPrinter:
-    """Prints a line per epoch, headers between them, and each warning once."""
+    """Prints a line per epoch, headers between them, and each warning once.
+
+    warnings: {problem: advice} for the last epoch.
+    """
 
     def __init__(self, num_epochs: int):
         self.num_epochs, self.lines, self.warnings = num_epochs, 0, {}
+        self.printed = set()
 
     def print_epoch(self, rows: Sequence[dict]):
         """Print the line of the last of `rows`, and a header if the last one is far above."""
@@ -113,8 +117,10 @@ class EpochPrinter:
     def warn(self, warnings: dict[str, str]):
         """Print each of {problem: advice} on standard error the first time that it occurs."""
         for problem, advice in warnings.items():
-            if problem not in self.warnings:
+            if problem not in self.printed:
                 print(f'WARNING: {advice}', file=sys.stderr)
+        self.printed.update(warnings)
+        self.warnings.clear()
         self.warnings.update(warnings)
 
 

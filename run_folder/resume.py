@@ -5,7 +5,7 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from inputs.lists import read_class_names
+from inputs.class_names import read_class_names
 from run_folder.checkpoint_files import Progress, read_progress
 from run_folder.folder import RunFolder, is_run, read_settings
 from run_folder.metrics import read_rows

@@ -107,7 +107,7 @@ def swap(folder):
     (write('settings.json', b'[1]'), 'settings.json has format None'),
     (write('settings.json', b' ' * 2_000_000), 'settings.json is no file of at most'),
     (write('labels.txt', b'x' * 2_000_000), 'labels.txt is no file of at most'),
-    (write('labels.txt', b'\x1b[2J\nb\n\x07'), 'the name is not UTF-8 text'),
+    (write('labels.txt', b'\x1b[2J\nb\n\x07'), 'the name holds the control character U+001B'),
     (write('labels.txt', b'a\nb\n'), 'labels.txt names 2 classes, settings.json 7'),
     (write('checkpoints/best', b'../../other/best-1'),
      "the file checkpoints/best says '../../other/best-1'"),
