@@ -9,10 +9,10 @@ import platform
 
 import cv2
 import numpy as np
-from filelock import FileLock, Timeout
 
 from alexnet import IMAGE_SIZE
 from runtime.files import new_file
+from runtime.locks import FolderLock
 from runtime.tf1 import tf
 
 LOCK = '.lock'
@@ -57,12 +57,10 @@ class RunFolder:
 
     def acquire(self):
         """Lock the folder; the system releases the lock when this process ends, however it ends."""
-        lock = FileLock(os.path.join(self.path, LOCK))
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
+        lock = FolderLock(os.path.join(self.path, LOCK))
+        if not lock.acquire():
             raise ValueError(f'run_dir {self.path} is in use by another run, which has not ended '
-                             'yet') from None
+                             'yet')
         self.lock = lock
 
     def check_free(self):
