@@ -11,6 +11,8 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 
+from runtime.streams import flush, open_standard_streams
+
 # Messages of TensorFlow's libraries before its log level applies; none is an error of the run.
 CHATTER = re.compile(
     rb'I0000 |WARNING: All log messages before absl|E0000 .*failed call to cuInit|'
@@ -28,20 +30,35 @@ def quiet_startup() -> Iterator[None]:
     # 2: errors. 3: none, because a worker that loses another one would print a dozen of them
     # before the one line that it ends with.
     os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3' if os.environ.get('TF_CONFIG') else '2')
-    sys.stderr.flush()
+    open_standard_streams()
+    held = open_hidden_file()
+    if not held:
+        yield
+        return
+    flush(sys.stderr)
     saved = os.dup(2)
-    with tempfile.TemporaryFile() as held:
+    with held:
         os.dup2(held.fileno(), 2)
         try:
             yield
         finally:
-            sys.stderr.flush()
+            flush(sys.stderr)
             os.dup2(saved, 2)
             os.close(saved)
             held.seek(0)
             kept = [line for line in held if not CHATTER.match(line)]
             if kept:
                 os.write(2, b''.join(kept))
+
+
+def open_hidden_file():
+    """Return a new file without a name, None where there is neither memory nor a folder for it."""
+    try:
+        if hasattr(os, 'memfd_create'):  # Linux: needs no folder that can be written to
+            return open(os.memfd_create('stderr'), 'w+b')
+        return tempfile.TemporaryFile()
+    except OSError:
+        return None
 
 
 @contextlib.contextmanager
