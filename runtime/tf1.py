@@ -62,26 +62,38 @@ def open_hidden_file():
 
 
 @contextlib.contextmanager
+def temporary_environment(**values: str) -> Iterator[None]:
+    """Set environment variables for a block."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+@contextlib.contextmanager
 def quick_import():
     """Import TensorFlow quietly, in half of the time: without Keras and garbage collection.
 
     Where TF_USE_LEGACY_KERAS is set, TensorFlow looks for an older Keras, which is missing, and
     imports none; `tf.keras` works later nevertheless. The hundreds of thousands of objects that
-    the import makes are never searched for garbage.
+    the import makes are never searched for garbage. TEST_TMPDIR is for absl, which TensorFlow
+    imports: it fails without a temporary folder, which it would not use.
     """
-    before, collects = os.environ.get('TF_USE_LEGACY_KERAS'), gc.isenabled()
-    os.environ['TF_USE_LEGACY_KERAS'] = '1'
+    collects, folder = gc.isenabled(), os.environ.get('TEST_TMPDIR') or os.curdir
     gc.disable()
     try:
-        with quiet_startup():
+        with temporary_environment(TF_USE_LEGACY_KERAS='1', TEST_TMPDIR=folder), quiet_startup():
             yield
     finally:
         gc.freeze()  # these objects stay to the end
         if collects:
             gc.enable()
-        del os.environ['TF_USE_LEGACY_KERAS']
-        if before is not None:
-            os.environ['TF_USE_LEGACY_KERAS'] = before
 
 
 with quick_import():
