@@ -10,9 +10,8 @@ from collections.abc import Callable, Collection, Iterator
 
 from runtime.files import new_file
 
-# TensorFlow takes a path with one of the first four for a pattern when it restores, and cannot
-# encode the others, which are bytes that are not UTF-8.
-NOT_FOR_TENSORFLOW = re.compile('[*?[\\\\\udc80-\udcff]')
+# TensorFlow takes a path with one of these for a pattern when it restores.
+PATTERN = re.compile(r'[*?[\\]')
 
 
 @dataclasses.dataclass
@@ -118,7 +117,7 @@ def tensorflow_path(prefix: str) -> Iterator[str]:
     through a symbolic link. Raises OSError if the folder is missing.
     """
     folder, name = os.path.split(prefix)
-    if not NOT_FOR_TENSORFLOW.search(folder):
+    if not PATTERN.search(folder):
         yield prefix
         return
     with contextlib.ExitStack() as stack:
