@@ -1,6 +1,5 @@
 """Starter weights in place of ImageNet's: how finetune.py uses them."""
 
-import csv
 import json
 import os
 import shutil
@@ -10,13 +9,12 @@ import pytest
 import finetune
 from finetune import STARTER_WARNING
 from runtime.tf1 import tf
-from tests.helpers import ROOT, run_main, write_list
+from tests.helpers import FC_LAYERS, ROOT, read_csv, run_main, write_list
 from training.setup import choose_layers
 from weight_files.find import STARTER_WEIGHTS
 from weight_files.reader import read_weights
 
 STARTER = os.path.join(ROOT, STARTER_WEIGHTS)
-FC_LAYERS = ('fc6', 'fc7', 'fc8')
 
 
 @pytest.fixture
@@ -51,6 +49,7 @@ def move_to_older_project(run_dir):
     (run_dir / 'settings.json').write_text(json.dumps(settings))
 
 
+@pytest.mark.slow
 def test_they_replace_missing_weights_and_such_a_run_resumes(flags, tmp_path, capsys):
     status, _, errors = run_main(finetune.main, flags, capsys)
     assert status == 0 and 'could not be downloaded' in errors.splitlines()[0]
@@ -66,8 +65,7 @@ def test_they_replace_missing_weights_and_such_a_run_resumes(flags, tmp_path, ca
     status, _, errors = run_main(finetune.main, arguments, capsys)
     assert status == 0
     assert_warned_at_start_and_end(errors.splitlines())
-    with open(tmp_path / 'run' / 'metrics.csv') as file:
-        assert [row['epoch'] for row in csv.DictReader(file)] == ['1', '2']
+    assert [row['epoch'] for row in read_csv(tmp_path / 'run' / 'metrics.csv')] == ['1', '2']
 
 
 @pytest.mark.parametrize('train_layers, skip_layers, expected', [

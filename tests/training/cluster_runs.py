@@ -31,11 +31,14 @@ def start_workers(commands):
     jobs = {'worker': [f'127.0.0.1:{each.getsockname()[1]}' for each in sockets]}
     for each in sockets:
         each.close()
+    # The log level that TensorFlow's import has set in this process is not one of a worker.
+    environment = {name: value for name, value in os.environ.items()
+                   if name != 'TF_CPP_MIN_LOG_LEVEL'}
     processes = []
     for rank, command in enumerate(commands):
         config = json.dumps({'cluster': jobs, 'task': {'type': 'worker', 'index': rank}})
         processes.append(subprocess.Popen(
-            ['bash', '-c', command], cwd=ROOT, env={**os.environ, 'TF_CONFIG': config},
+            ['bash', '-c', command], cwd=ROOT, env={**environment, 'TF_CONFIG': config},
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True))
     return processes
 
