@@ -98,6 +98,7 @@ def quick_import():
 
 with quick_import():
     import tensorflow.compat.v1 as tf
+    tf.logging.set_verbosity(tf.logging.WARN)  # in a notebook, the default is INFO
 
 
 def assign_values(session: tf.Session, variables: Sequence, values: Sequence):
