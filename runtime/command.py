@@ -79,4 +79,5 @@ def is_within_session(frame):
     own, caller = frame.f_globals, frame
     while caller and (caller.f_globals is own or caller.f_globals.get('__name__') == 'runpy'):
         caller = caller.f_back  # runpy: python -m MODULE
-    return bool(caller or sys.flags.inspect or hasattr(sys, 'ps1'))
+    is_script = own['__name__'] == '__main__' and not caller
+    return not is_script or bool(sys.flags.inspect) or hasattr(sys, 'ps1')

@@ -58,5 +58,14 @@ def defer_signals() -> Iterator[list[int]]:
         caught.append(number)
         for each in handled:  # the default ends the process without waiting for a step
             signal.signal(each, signal.SIG_IGN if each == SIGHUP else signal.SIG_DFL)
-    with handle_signals(catch, (signal.SIGINT, signal.SIGTERM, SIGHUP)) as handled:
-        yield caught
+    try:
+        with handle_signals(catch, (signal.SIGINT, signal.SIGTERM, SIGHUP)) as handled:
+            yield caught
+    finally:
+        if caught and SIGHUP and is_interrupt(signal.getsignal(SIGHUP)):
+            signal.signal(SIGHUP, signal.SIG_IGN)  # until the command ends: it writes a report
+
+
+def is_interrupt(handler):
+    """Return whether a signal handler is the one of interrupt_on_signals."""
+    return getattr(handler, '__module__', None) == __name__
