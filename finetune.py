@@ -149,8 +149,8 @@ def finetune(settings: Settings) -> tuple[float, int, str]:
         run_dir = workers.broadcast(lambda: folder.write(stored, datasets.class_names))
         checkpoints.begin(session, run_dir, progress)
         log = stack.enter_context(NoLog() if not is_chief else RunLog(
-            run_dir, stored, command_line('finetune.py', settings), datasets, generators, layers,
-            history, step=session.run(training.step)))
+            run_dir, stored, training_command(settings), datasets, generators, layers, history,
+            step=session.run(training.step)))
         log.begin(lambda: session.run(training.model.variables['conv1'][0]))
         if history:
             recall_best(session, checkpoints, broadcast_ops, progress, log, validate)
@@ -170,6 +170,11 @@ def finetune(settings: Settings) -> tuple[float, int, str]:
                 checkpoints.after_epoch(session, progress, is_best, is_final)
     best = best_row(history)
     return best['val_accuracy'], best['epoch'], run_dir
+
+
+def training_command(settings):
+    """Return the shell command that makes a run with these settings again, in a new folder."""
+    return command_line('finetune.py', dataclasses.replace(settings, run_dir=None, resume=None))
 
 
 def print_on(is_chief, lines):
