@@ -164,6 +164,7 @@ def check_values(settings):
         'scale_size': is_list_of(scale_size, 2, int)
         and all(IMAGE_SIZE <= side <= LARGEST_SCALE for side in scale_size),
         'image_mean': is_list_of(mean, 3, float) and all(0 <= value <= 255 for value in mean),
+        'weights_path': isinstance(settings.get('weights_path', ''), str),
         'architecture': settings['architecture'] in list(BLOCK_ENDS),
         'precision': settings.get('precision') in ('float32', 'bfloat16')}
     for name, is_legal in legal.items():
