@@ -1,9 +1,8 @@
-"""Bytes of an image file to pixels: OpenCV decodes JPEG, for its speed; Pillow the other kinds."""
+"""Bytes of an image file to pixels, by the library that knows its kind best: OpenCV or Pillow."""
 
 import io
 import logging
 import os
-import sys
 import warnings
 from collections.abc import Sequence
 
@@ -21,7 +20,10 @@ from inputs.image_headers import MAX_PIXELS, PNG_SIGNATURE, Header, png_chunks, 
 PILLOW_READERS = {
     'PNG': PngImagePlugin.PngImageFile, 'WebP': WebPImageFile, 'GIF': GifImagePlugin.GifImageFile,
     'BMP': BmpImagePlugin.BmpImageFile, 'TIFF': TiffImagePlugin.TiffImageFile}
-PNG_PALETTE, PNG_CLEAR_COLOURS = 3, (0, 2)  # colour types; with one transparent colour: gray, RGB
+PNG_GRAY, PNG_RGB, PNG_PALETTE, PNG_RGBA = 0, 2, 3, 6  # colour types (PNG specification, 11.2.1)
+PNG_COLOURS = {PNG_RGB: 'RGB;16L', PNG_RGBA: 'RGBA;16L'}  # raw modes whose high bytes are low ones
+WHITE_IS_ZERO, RGB, CMYK, CIELAB = 0, 2, 5, 8  # PhotometricInterpretation (TIFF 6.0, section 8)
+UNSPECIFIED, ASSOCIATED, STRAIGHT = 0, 1, 2  # ExtraSamples: no alpha, premultiplied, or not
 
 # Pillow has no settings per file. Its own limit of pixels lies below MAX_PIXELS; its reader of
 # uncompressed TIFF, unlike libtiff, garbles separate planes of 16 bits; its warnings name no file.
@@ -84,14 +86,17 @@ def decode_png(content):
     transparent colour of a gray or RGB file is applied here, in full depth, as white.
     """
     chunks = list(png_chunks(io.BytesIO(content), len(content)))
-    kept = (b'IHDR', b'PLTE', b'IDAT', b'IEND')
+    kept = [b'IHDR', b'PLTE', b'IDAT', b'IEND']
     depth, colour_type = chunks[0][16:18]
     transparency = next((chunk for chunk in chunks if chunk[4:8] == b'tRNS'), None)
     if transparency and colour_type == PNG_PALETTE and len(transparency) <= 12 + 256:
-        kept += (b'tRNS',)
-    pixels = decode_by_pillow(PNG_SIGNATURE + b''.join(
-        chunk for chunk in chunks if chunk[4:8] in kept), 'PNG')
-    if transparency and colour_type in PNG_CLEAR_COLOURS:
+        kept.append(b'tRNS')
+    pixels_only = PNG_SIGNATURE + b''.join(chunk for chunk in chunks if chunk[4:8] in kept)
+    pixels = decode_by_pillow(pixels_only, 'PNG')
+    if depth == 16 and colour_type in PNG_COLOURS:  # Pillow keeps the high bytes only
+        low_bytes = decode_by_pillow(pixels_only, 'PNG', PNG_COLOURS[colour_type])
+        pixels = pixels * np.uint16(256) + low_bytes
+    if transparency and colour_type in (PNG_GRAY, PNG_RGB):
         whiten(pixels, transparency[8:-4], depth)
     return pixels
 
@@ -114,77 +119,68 @@ def whiten(pixels, transparency, depth):
 def decode_tiff(content):
     """Return the pixels of a TIFF file as decode_by_pillow has them.
 
-    Pillow does not know all sample layouts. OpenCV reads some of the others, such as 16 bits of
-    several bands that are no colours; but it does not tell what a fourth band is.
+    OpenCV decodes the usual layouts: it keeps all 16 bits, and is silent about damage, where
+    Pillow's libtiff prints lines that name no file. But it garbles planes of 16 bits, drops the
+    alpha of gray, and knows neither five bands nor all of CMYK and L*a*b*.
     """
     tags = tiff_tags(io.BytesIO(content))
-    try:
+    bands = tags.get(TiffImagePlugin.SAMPLESPERPIXEL, 1)
+    photometric = tags.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION)
+    extra = tags.get(TiffImagePlugin.EXTRASAMPLES)
+    has_planes = bands > 1 and tags.get(TiffImagePlugin.PLANAR_CONFIGURATION) == 2
+    has_gray_alpha = bands == 2 and extra != UNSPECIFIED
+    if has_planes or has_gray_alpha or bands > 4 or photometric in (CMYK, CIELAB):
         pixels = decode_by_pillow(content, 'TIFF')
-    except ValueError as error:
-        is_unknown = isinstance(error.__cause__, SyntaxError)  # else it is broken
-        if not is_unknown or tags.get(TiffImagePlugin.EXTRASAMPLES, 0):
-            raise
+    else:
         pixels = decode_by_opencv(content, 'TIFF', cv2.IMREAD_UNCHANGED)
-        pixels = pixels if pixels.ndim == 2 else np.ascontiguousarray(pixels[:, :, :3])
-    white_is_zero = tags.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == 0
-    if white_is_zero and pixels.dtype == np.uint16:  # neither library inverts 16 bits
+        if bands == 4 and (photometric != RGB or extra == UNSPECIFIED) and pixels.ndim == 3:
+            pixels = np.ascontiguousarray(pixels[:, :, :3])
+        elif bands == 4:  # of 8 bits, libtiff has multiplied straight alpha
+            is_multiplied = extra == ASSOCIATED or extra == STRAIGHT and pixels.dtype == np.uint8
+            pixels = composite_on_white(pixels, is_multiplied)
+    if pixels.dtype == np.uint16 and photometric == WHITE_IS_ZERO:  # neither library does it
         pixels = 65535 - pixels
     return pixels
 
 
-def decode_by_pillow(content, kind):
+def decode_by_pillow(content, kind, rawmode=None):
     """Return the pixels of an image file: gray [height, width], or [height, width, BGR or BGRA].
 
-    They are uint8 or, of 16 bits, uint16. Raises ValueError, with Pillow's error as cause, if
-    Pillow cannot decode the file.
+    rawmode: Pillow's name for the layout of a PNG file's samples; None: as its header says.
+
+    They are uint8 or, of 16 bits of gray, uint16. Raises ValueError if Pillow cannot decode the
+    file, or for more pixels than MAX_PIXELS.
     """
     try:
-        with open_by_pillow(content, kind) as image:
-            swapped = swap_bytes(image)
-            pixels = to_array(image)
-        if swapped:  # Pillow keeps the high byte of each colour
-            with open_by_pillow(content, kind) as image:
-                image.tile = swapped
-                pixels = pixels * np.uint16(256) + to_array(image)
-        return pixels
+        with PILLOW_READERS[kind](io.BytesIO(content)) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise ValueError('more pixels than the header says')
+            check_strips(image, len(content))
+            if rawmode:
+                image.tile = [image.tile[0]._replace(args=rawmode)]
+            return to_array(image)
     except Exception as error:  # on broken files, Pillow raises most of the kinds that there are
         raise ValueError(f'Pillow {PIL.__version__} cannot decode this {kind} file') from error
 
 
-def open_by_pillow(content, kind):
-    """Return a Pillow image that is not decoded yet; raise ValueError beyond MAX_PIXELS."""
-    image = PILLOW_READERS[kind](io.BytesIO(content))
-    if image.width * image.height > MAX_PIXELS:
-        raise ValueError('more pixels than its header says')
-    return image
-
-
-def swap_bytes(image):
-    """Return the image's tile with the other byte order, if it has colours of 16 bits; else None.
-
-    Decoded like this, the low bytes are the ones that Pillow keeps.
-    """
-    if len(image.tile) != 1:
-        return None
-    [tile] = image.tile
-    rawmode, *rest = tile.args if isinstance(tile.args, tuple) else (tile.args,)
-    layout, order = str(rawmode)[:-1], str(rawmode)[-1:]
-    if layout not in ('RGB;16', 'RGBX;16', 'RGBA;16'):
-        return None
-    little = order == 'L' or order == 'N' and sys.byteorder == 'little'
-    return [tile._replace(args=(layout + ('B' if little else 'L'), *rest))]
+def check_strips(image, size):
+    """Raise ValueError if a part of a TIFF image lies beyond its file of `size` bytes."""
+    tags = getattr(image, 'tag_v2', {})
+    for starts, lengths in ((TiffImagePlugin.STRIPOFFSETS, TiffImagePlugin.STRIPBYTECOUNTS),
+                            (TiffImagePlugin.TILEOFFSETS, TiffImagePlugin.TILEBYTECOUNTS)):
+        ends = map(sum, zip(tags.get(starts, ()), tags.get(lengths, ()), strict=False))
+        if max(ends, default=0) > size:
+            raise ValueError('the file is cut off')
 
 
 def to_array(image):
     """Decode a Pillow image to an array as decode_by_pillow has it."""
-    planar = getattr(image, 'tag_v2', {}).get(TiffImagePlugin.PLANAR_CONFIGURATION) == 2
+    has_planes = getattr(image, 'tag_v2', {}).get(TiffImagePlugin.PLANAR_CONFIGURATION) == 2
     image.load()
-    if planar and image.mode in ('LA', 'La'):
-        raise ValueError('Pillow takes the alpha of separate planes for a colour')
+    if image.mode in ('I', 'F') or has_planes and image.mode in ('LA', 'La'):
+        raise ValueError('32 bits per sample, or alpha that Pillow takes for a colour')
     if image.mode.startswith('I;16'):
         return np.array(image, np.uint16)
-    if image.mode in ('I', 'F'):
-        raise ValueError('32 bits')
     if image.mode == 'La':
         image = image.convert('LA')
     if image.has_transparency_data:
@@ -199,8 +195,11 @@ def as_mode(image, mode):
     return np.array(image if image.mode == mode else image.convert(mode))
 
 
-def composite_on_white(image):
-    """Return uint8 BGR of gray, BGR or BGRA pixels, uint8 or uint16, with alpha laid on white."""
+def composite_on_white(image, premultiplied=False):
+    """Return uint8 BGR of gray, BGR or BGRA pixels, uint8 or uint16, with alpha laid on white.
+
+    premultiplied: the colours are multiplied by alpha already.
+    """
     if image.dtype == np.uint16:
         image = cv2.convertScaleAbs(image, alpha=1 / 257)
     if image.ndim == 2:
@@ -208,7 +207,10 @@ def composite_on_white(image):
     if image.shape[2] == 3:
         return image
     alpha = cv2.cvtColor(image[:, :, 3], cv2.COLOR_GRAY2BGR)
-    return cv2.add(cv2.multiply(image[:, :, :3], alpha, scale=1 / 255), 255 - alpha)
+    colour = image[:, :, :3]
+    if not premultiplied:
+        colour = cv2.multiply(colour, alpha, scale=1 / 255)
+    return cv2.add(colour, 255 - alpha)
 
 
 def apply_orientation(image, orientation):
