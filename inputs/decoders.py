@@ -2,15 +2,11 @@
 
 import io
 import logging
-import os
 import warnings
 from collections.abc import Sequence
 
-import numpy as np
-
-os.environ.setdefault('OPENCV_LOG_LEVEL', 'OFF')  # read when cv2 is loaded; errors here say more
-
 import cv2
+import numpy as np
 import PIL
 from PIL import BmpImagePlugin, GifImagePlugin, Image, PngImagePlugin, TiffImagePlugin
 from PIL.WebPImagePlugin import WebPImageFile
@@ -128,19 +124,29 @@ def decode_tiff(content):
     photometric = tags.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION)
     extra = tags.get(TiffImagePlugin.EXTRASAMPLES)
     has_planes = bands > 1 and tags.get(TiffImagePlugin.PLANAR_CONFIGURATION) == 2
-    has_gray_alpha = bands == 2 and extra != UNSPECIFIED
-    if has_planes or has_gray_alpha or bands > 4 or photometric in (CMYK, CIELAB):
+    if bands == 2 and extra != UNSPECIFIED or bands > 4 or photometric in (CMYK, CIELAB):
         pixels = decode_by_pillow(content, 'TIFF')
     else:
         pixels = decode_by_opencv(content, 'TIFF', cv2.IMREAD_UNCHANGED)
-        if bands == 4 and (photometric != RGB or extra == UNSPECIFIED) and pixels.ndim == 3:
-            pixels = np.ascontiguousarray(pixels[:, :, :3])
-        elif bands == 4:  # of 8 bits, libtiff has multiplied straight alpha
-            is_multiplied = extra == ASSOCIATED or extra == STRAIGHT and pixels.dtype == np.uint8
-            pixels = composite_on_white(pixels, is_multiplied)
+        if has_planes and pixels.dtype == np.uint16:
+            pixels = decode_by_pillow(content, 'TIFF')
+        elif bands == 4:
+            pixels = resolve_fourth_band(pixels, photometric, extra)
     if pixels.dtype == np.uint16 and photometric == WHITE_IS_ZERO:  # neither library does it
         pixels = 65535 - pixels
     return pixels
+
+
+def resolve_fourth_band(pixels, photometric, extra):
+    """Return TIFF pixels of four bands on white if the last is alpha, else without it.
+
+    extra: the number of ExtraSamples; None: not given, which Pillow, too, takes for straight alpha.
+    """
+    if photometric != RGB or extra == UNSPECIFIED:
+        return pixels if pixels.ndim == 2 else np.ascontiguousarray(pixels[:, :, :3])
+    # OpenCV's libtiff has multiplied straight alpha of 8 bits.
+    is_multiplied = extra == ASSOCIATED or extra == STRAIGHT and pixels.dtype == np.uint8
+    return composite_on_white(pixels, is_multiplied)
 
 
 def decode_by_pillow(content, kind, rawmode=None):

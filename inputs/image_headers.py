@@ -6,7 +6,7 @@ import zlib
 from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
 
-MAX_PIXELS = 200_000_000  # the largest phone cameras; decoding takes up to 8 bytes per pixel
+MAX_PIXELS = 200_000_000  # the largest phone cameras; decoding takes up to 18 bytes per pixel
 MAX_BYTES = 1 << 31       # size of a file; more than MAX_PIXELS take uncompressed
 PNG_SIGNATURE = b'\x89PNG\r\n\x1a\n'
 JPEG_GARBAGE = 1 << 16    # bytes skipped between two segments, as decoders do

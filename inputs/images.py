@@ -6,9 +6,11 @@ import stat
 from collections.abc import Sequence
 from typing import BinaryIO
 
+import cv2
 import numpy as np
+import PIL
 
-from inputs.decoders import cv2, decode
+from inputs.decoders import decode
 from inputs.image_headers import read_header
 from runtime.files import printable
 
@@ -26,8 +28,8 @@ def load_image(path: str, scale_size: Sequence[int] = (227, 227), mean: np.ndarr
 
     Channels are BGR, 0..255 minus the mean. The content tells the kind, not the name: JPEG (also
     progressive, grayscale, CMYK), PNG, WebP, BMP, TIFF of 8 or 16 bits, the first frame of a GIF.
-    The picture is turned upright as EXIF says and composited on white by its alpha (the one
-    transparent value that a grayscale PNG may name is ignored). 16 bits are divided by 257.
+    The picture is turned upright as EXIF says, and what is transparent is composited on white.
+    16 bits are divided by 257.
 
     scale_size: (width, height) that the whole picture is scaled to, by area if both sides shrink,
         else bilinearly.
@@ -91,8 +93,9 @@ def crop(image, size, corner=None):
 
 
 def decoder_fingerprint() -> str:
-    """Return text that changes with the code of PIXEL_FILES and with the version of OpenCV."""
-    digest = hashlib.blake2b(cv2.__version__.encode(), digest_size=8)
+    """Return text that changes with the code of PIXEL_FILES and the decoders' versions."""
+    versions = f'{cv2.__version__} {PIL.__version__}'
+    digest = hashlib.blake2b(versions.encode(), digest_size=8)
     for name in PIXEL_FILES:
         with open(name, 'rb') as file:
             digest.update(file.read())
