@@ -10,7 +10,7 @@ from typing import Literal
 from alexnet import LAYERS
 from inputs.checks import read_checked_datasets
 from reports.run_log import NoLog, RunLog
-from reports.screen import class_table, layer_table
+from reports.screen import class_table, layer_table, warn_of_starter_weights
 from run_folder.checkpoints import make_checkpoints
 from run_folder.folder import RunFolder
 from run_folder.metrics import best_row
@@ -32,7 +32,6 @@ from training.setup import (
 from training.sources import CacheOptions, make_generators, make_sources
 from training.steps import epoch_metrics, evaluate, has_ended, remaining_epochs, train_epoch
 from training.strategy import broadcast_variables, build_broadcast
-from weight_files.find import is_starter
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,10 +39,10 @@ class Settings(CheckedSettings):
     """Fine-tune AlexNet on your own images. Each flag changes one setting for this run."""
 
     train_file: str = flag(
-        'train.txt', 'list of training images, one per line: path, blank, label', group='Data')
-    val_file: str = flag('val.txt', 'list of validation images')
+        'train.txt', 'list of training images: path, blank, label', group='Data', is_path=True)
+    val_file: str = flag('val.txt', 'list of validation images', is_path=True)
     labels_file: str | None = flag(
-        None, 'class names, one per line; None: labels.txt beside train_file, if it exists')
+        None, 'class names, one per line; None: labels.txt beside train_file, if any', is_path=True)
     num_classes: int | None = flag(
         None, 'number of classes; None: from labels_file or the lists', low=2)
     skip_broken: bool = flag(False, 'leave out missing and broken images instead of stopping')
@@ -53,8 +52,12 @@ class Settings(CheckedSettings):
         False, 'cut 227x227 out of 256x256: at random in training, the centre in validation')
 
     weights_path: str = flag(
-        'auto', 'a .npy or .caffemodel file; none: random values; auto: bvlc_alexnet.npy, '
-        'downloaded if it is missing, or else the starter weights', group='Network')
+        'auto', 'a .npy or .caffemodel file; none: random values; auto: bvlc_alexnet, downloaded '
+        'if it is missing, or else the starter weights; caffenet: bvlc_reference_caffenet, '
+        'downloaded if it is missing', group='Network', is_path=True)
+    architecture: Literal['auto', 'alexnet', 'caffenet'] = flag(
+        'auto', 'caffenet pools before it normalises, alexnet after it; auto: as the weight file '
+        'says, or else alexnet')
     train_layers: tuple[str, ...] = flag(
         ('fc7', 'fc8'), f'layers to train, of {" ".join(LAYERS)}', choices=LAYERS)
     skip_layers: tuple[str, ...] | None = flag(
@@ -89,7 +92,7 @@ class Settings(CheckedSettings):
     cache_features: Literal['auto', 'on', 'off'] = flag(
         'auto', 'store the outputs of the frozen layers; auto: if the disk has space',
         group='Speed')
-    cache_dir: str = flag('cache', 'folder of stored features; can be deleted at any time')
+    cache_dir: str = flag('cache', 'folder of stored features; can be deleted', is_path=True)
     precision: Literal['float32', 'bfloat16'] = flag(
         'float32', 'of matrix products; bfloat16: for CPUs with AVX512-BF16 or AMX')
     num_threads: int | None = flag(
@@ -100,17 +103,11 @@ class Settings(CheckedSettings):
         600.0, 'seconds to wait for another machine; more than it takes to save', above=0)
 
     run_dir: str | None = flag(
-        None, 'folder of the run; None: a new runs/<date>-<time>', group='Output')
+        None, 'folder of the run; None: a new runs/<date>-<time>', group='Output', is_path=True)
     resume: str | None = flag(
-        None, 'folder of a run to resume: its settings apply, and flags change them')
+        None, 'folder of a run to resume: its settings apply, and flags change them', is_path=True)
     display_step: int = flag(
         20, 'steps between histograms in TensorBoard, increasing in a long run', low=1)
-
-
-STARTER_WARNING = (
-    'WARNING: these are not the ImageNet weights. conv1 to conv5 are starter weights, which have '
-    'seen drawings alone, and fc6, fc7 and fc8 start from random values: results on real photos '
-    'will be far below those with the ImageNet weights. See docs/weights.md')
 
 
 def finetune(settings: Settings) -> tuple[float, int, str]:
@@ -190,10 +187,10 @@ def read_inputs(settings, devices, folder):
         skip_broken=settings.skip_broken, cache_dir=settings.cache_dir,
         num_threads=settings.num_threads,
         distribute=functools.partial(find_broken_on_all, workers))
-    stored_path = folder.settings['weights_path'] if folder.settings else None
-    weights_path = workers.broadcast(lambda: choose_weights(
-        settings.weights_path, stored_path, os.path.dirname(os.path.abspath(__file__))))
-    setup = make_setup(settings, datasets, weights_path)
+    project = os.path.dirname(os.path.abspath(__file__))
+    weights_path, architecture = workers.broadcast(lambda: choose_weights(
+        settings.weights_path, settings.architecture, folder.settings, project))
+    setup = make_setup(settings, datasets, weights_path, architecture)
     stored = settings_to_store(dataclasses.asdict(settings), setup, datasets)
     check_agreement(workers, stored)
     return datasets, setup, stored
@@ -217,16 +214,6 @@ def recall_best(session, checkpoints, broadcast_ops, progress, log, validate):
     log.show_best(*validate().predictions)
     checkpoints.restore_last(session, progress)
     broadcast_variables(session, broadcast_ops)
-
-
-@contextlib.contextmanager
-def warn_of_starter_weights(weights_path):
-    """Warn before and after a block that trains on starter weights."""
-    if is_starter(weights_path):
-        print(STARTER_WARNING, file=sys.stderr)
-    yield
-    if is_starter(weights_path):
-        print(STARTER_WARNING, file=sys.stderr)
 
 
 def main(arguments):

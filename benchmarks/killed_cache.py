@@ -1,8 +1,9 @@
-"""Kills finetune.py with SIGKILL at ten random moments while it stores features, then lets it end, and compares what is
-stored with what an undisturbed run stores.
+"""Kills finetune.py with SIGKILL at ten random moments while it stores features.
 
-`python benchmarks/killed_cache.py TRAIN_LIST VAL_LIST CONV_WEIGHTS [SEED]` prints how many features each killed run left
-and the largest difference at the end.
+    python -m benchmarks.killed_cache TRAIN_LIST VAL_LIST CONV_WEIGHTS [SEED]
+
+Then a run may end, and its stored features are compared with an undisturbed run's. Prints how many
+features each killed run left, and the largest difference at the end.
 """
 
 import glob
@@ -15,19 +16,20 @@ import time
 
 import numpy as np
 
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-
 from training.feature_store import FeatureStore
 
-WIDTH = 6 * 6 * 256
+KILLS = 10
+WIDTH = 6 * 6 * 256  # of pool5
 
 
-def command(train_list, val_list, weights, folder, name):
+def command(lists, weights, folder, name):
     """Return the command that fills the cache `name` and then trains for one epoch."""
-    return [sys.executable, os.path.join(ROOT, 'finetune.py'), '--train_file', train_list, '--val_file', val_list,
-            '--weights_path', weights, '--train_layers', 'fc6', 'fc7', 'fc8', '--num_epochs', '1',
-            '--no-horizontal_flip',
-            '--cache_dir', os.path.join(folder, name), '--run_dir', os.path.join(folder, f'{name}-{time.time()}')]
+    train_list, val_list = lists
+    run_dir = os.path.join(folder, f'{name}-{time.time()}')
+    return [sys.executable, 'finetune.py', '--train_file', train_list, '--val_file', val_list,
+            '--weights_path', weights, '--train_layers', 'fc6', 'fc7', 'fc8',
+            '--num_epochs', '1', '--no-horizontal_flip',
+            '--cache_dir', os.path.join(folder, name), '--run_dir', run_dir]
 
 
 def stored(folder, name):
@@ -36,24 +38,36 @@ def stored(folder, name):
     if not paths:
         return {}
     with FeatureStore(paths[0], WIDTH) as store:
-        array = store.read() if store.count else None
+        array = store.read()
         return {key: np.array(array[row]) for key, row in store.rows.items()}
 
 
+def kill_after(seconds, words):
+    """Run a command and kill it after so many seconds."""
+    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    time.sleep(seconds)
+    process.kill()
+    process.wait()
+
+
 def main(train_list, val_list, weights, seed='0'):
-    moments = random.Random(int(seed))
+    """Fill one cache undisturbed and another one under kills, and compare them."""
+    moments, lists = random.Random(int(seed)), (train_list, val_list)
     with tempfile.TemporaryDirectory() as folder:
-        subprocess.run(command(train_list, val_list, weights, folder, 'whole'), check=True, stdout=subprocess.DEVNULL)
-        for _ in range(10):
-            process = subprocess.Popen(command(train_list, val_list, weights, folder, 'killed'),
-                                       stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-            moment = moments.uniform(1.5, 5)
-            time.sleep(moment)
-            process.kill()
-            process.wait()
-            print(f'killed after {moment:.2f} s: {len(stored(folder, "killed"))} features', flush=True)
-        subprocess.run(command(train_list, val_list, weights, folder, 'killed'), check=True, stdout=subprocess.DEVNULL)
-        whole, killed = stored(folder, 'whole'), stored(folder, 'killed')
+        words = command(lists, weights, folder, 'whole')
+        subprocess.run(words, check=True, stdout=subprocess.DEVNULL)
+        for _ in range(KILLS):
+            seconds = moments.uniform(1.5, 5)
+            kill_after(seconds, command(lists, weights, folder, 'killed'))
+            count = len(stored(folder, 'killed'))
+            print(f'killed after {seconds:.2f} s: {count} features', flush=True)
+        words = command(lists, weights, folder, 'killed')
+        subprocess.run(words, check=True, stdout=subprocess.DEVNULL)
+        compare(stored(folder, 'whole'), stored(folder, 'killed'))
+
+
+def compare(whole, killed):
+    """Print the numbers of features of two caches and their largest difference."""
     difference = max(np.abs(whole[key] - killed[key]).max() for key in whole)
     largest = max(values.max() for values in whole.values())
     print(f'same images: {whole.keys() == killed.keys()}, {len(whole)}; '

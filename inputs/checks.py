@@ -13,8 +13,9 @@ from collections.abc import Callable, Iterable
 import numpy as np
 
 from inputs.images import check_image, decoder_fingerprint, load_image
-from inputs.lists import SHOWN_ERRORS, Datasets, ImageList, read_datasets
+from inputs.lists import Datasets, ImageList, read_datasets
 from inputs.prefetch import load_images
+from inputs.text_files import SHOWN_ERRORS
 from runtime.command import progress_bar
 from runtime.files import new_file
 

@@ -6,8 +6,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 
-from inputs.images import load_image
-
 
 def prefetch_map(function: Callable, items: Iterable, pool: Executor, ahead: int) -> Iterator:
     """Yield function(item) per item, in order, computed in the pool at most `ahead` items early.
@@ -45,12 +43,6 @@ def load_images(paths: Sequence[str], load: Callable, errors: dict[int, str],
                 errors[position] = str(result)
             else:
                 yield position, result
-
-
-def prefetch_images(paths, num_threads, ahead, load=load_image):
-    """Yield load(path) per path, or the ValueError it raised, at most `ahead` paths early."""
-    with ThreadPoolExecutor(num_threads or os.cpu_count()) as pool:
-        yield from prefetch_map(catch_value_error(load), paths, pool, ahead)
 
 
 def catch_value_error(function: Callable) -> Callable:

@@ -102,7 +102,7 @@ def first_batch_sheet(generator: ImageDataGenerator, class_names: Sequence[str],
                       batch_size: int) -> np.ndarray:
     """Return a sheet of the first training images as the network sees them, with their classes."""
     generator.start_epoch(0)
-    order = getattr(generator, 'epoch_order', generator).order
+    order = generator.epoch_order.order
     indices = generator.in_shard(order)[:min(FIRST_BATCH, batch_size)]
     tiles = []
     for index, image in zip(indices, generator.pool.map(generator.load, indices), strict=True):

@@ -9,11 +9,13 @@ import platform
 
 import cv2
 import numpy as np
-from filelock import FileLock, Timeout
 
 from alexnet import IMAGE_SIZE
+from run_folder.stored_paths import resolve_paths, working_dir
 from runtime.files import new_file
+from runtime.locks import FolderLock
 from runtime.tf1 import tf
+from weight_files.architecture import BLOCK_ENDS
 
 LOCK = '.lock'
 FORMAT = 1  # of the run folder; the next number is for a change that older versions would misread
@@ -44,7 +46,7 @@ class RunFolder:
             return self
         if self.path and is_run(self.path):
             self.acquire()
-            self.settings = read_settings(os.path.join(self.path, 'settings.json'))
+            self.settings = read_run_settings(self.path)
         elif self.path and os.path.exists(self.path):
             self.check_free()
         else:
@@ -57,12 +59,10 @@ class RunFolder:
 
     def acquire(self):
         """Lock the folder; the system releases the lock when this process ends, however it ends."""
-        lock = FileLock(os.path.join(self.path, LOCK))
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
+        lock = FolderLock(os.path.join(self.path, LOCK))
+        if not lock.acquire():
             raise ValueError(f'run_dir {self.path} is in use by another run, which has not ended '
-                             'yet') from None
+                             'yet')
         self.lock = lock
 
     def check_free(self):
@@ -86,7 +86,8 @@ class RunFolder:
             self.check_free()
         versions = {'python': platform.python_version(), 'tensorflow': tf.__version__,
                     'numpy': np.__version__, 'opencv': cv2.__version__}
-        content = {'format': FORMAT, **settings, 'run_dir': self.path, 'versions': versions}
+        content = {'format': FORMAT, **settings, 'run_dir': self.path,
+                   'working_dir': working_dir(), 'versions': versions}
         # settings.json comes first: with it, the folder is a run.
         self.write_text('settings.json', json.dumps(content, indent=2) + '\n')
         self.write_text('labels.txt', ''.join(f'{name}\n' for name in class_names))
@@ -142,8 +143,17 @@ def read_settings(path: str) -> dict:
         raise ValueError(f'settings.json has format {found!r:.99}, and this version reads {FORMAT} '
                          'only: use the version that made the run, or train again')
     settings.setdefault('scale_size', [IMAGE_SIZE, IMAGE_SIZE])
+    settings.setdefault('architecture', 'alexnet')  # the only one that older versions had
     check_values(settings)
     return settings
+
+
+def read_run_settings(run_dir: str) -> dict:
+    """Return the dict of a run's settings.json, with paths as they are from here.
+
+    Raises ValueError if it cannot be used.
+    """
+    return resolve_paths(read_settings(os.path.join(run_dir, 'settings.json')), run_dir)
 
 
 def check_values(settings):
@@ -154,6 +164,7 @@ def check_values(settings):
         'scale_size': is_list_of(scale_size, 2, int)
         and all(IMAGE_SIZE <= side <= LARGEST_SCALE for side in scale_size),
         'image_mean': is_list_of(mean, 3, float) and all(0 <= value <= 255 for value in mean),
+        'architecture': settings['architecture'] in list(BLOCK_ENDS),
         'precision': settings.get('precision') in ('float32', 'bfloat16')}
     for name, is_legal in legal.items():
         if not is_legal:

@@ -1,6 +1,9 @@
-"""Makes caffe_solver.npz: 20 training steps of a small network by Caffe's own solvers, for tests/test_optimization.py.
+"""Trains a small network with Caffe's own solvers, for the tests of training/optimizer.py.
 
-Needs Python 3.8: pip install kendryte-caffe==1.0.0.20210829 'protobuf<3.21', then python make_caffe_solver.py.
+    pip install kendryte-caffe==1.0.0.20210829 'protobuf<3.21'        (Python 3.8)
+    python -m tests.reference.make_caffe_solver
+
+Writes caffe_solver.npz beside this script: the losses of 20 steps per optimizer and lr_mult.
 """
 
 import os
@@ -12,7 +15,7 @@ import numpy as np
 NETWORK = """
 input: "data" input_shape {{ dim: 12 dim: 10 }} input: "label" input_shape {{ dim: 12 }}
 layer {{ name: "hidden" type: "InnerProduct" bottom: "data" top: "hidden"
-  param {{ lr_mult: {share} decay_mult: 1 }} param {{ lr_mult: {share} decay_mult: 0 }}
+  param {{ lr_mult: {lr_mult} decay_mult: 1 }} param {{ lr_mult: {lr_mult} decay_mult: 0 }}
   inner_product_param {{ num_output: 8 }} }}
 layer {{ name: "relu" type: "ReLU" bottom: "hidden" top: "hidden" }}
 layer {{ name: "out" type: "InnerProduct" bottom: "hidden" top: "out"
@@ -25,23 +28,41 @@ SOLVER = """
 net: "{net}" type: "{type}" base_lr: {rate} {momentum} weight_decay: 0.05
 lr_policy: "step" gamma: 0.1 stepsize: 7 max_iter: 20 display: 0 solver_mode: CPU
 """
-CASES = {'momentum': ('SGD', 0.1, 'momentum: 0.9'), 'sgd': ('SGD', 0.1, 'momentum: 0'),
+# optimizer: (type of solver, learning rate, its other settings)
+CASES = {'momentum': ('SGD', 0.1, 'momentum: 0.9'),
+         'sgd': ('SGD', 0.1, 'momentum: 0'),
          'adam': ('Adam', 0.01, 'momentum: 0.9 momentum2: 0.999 delta: 1e-8')}
+TARGET = os.path.join(os.path.dirname(os.path.abspath(__file__)), 'caffe_solver.npz')
+
+
+def draw_values():
+    """Return {name: float32 array} of data, labels and initial values."""
+    random = np.random.RandomState(3)
+    values = {'data': random.randn(12, 10), 'label': random.randint(0, 3, 12),
+              'hidden_weights': random.randn(10, 8) * 0.4, 'hidden_biases': random.randn(8) * 0.1,
+              'out_weights': random.randn(8, 3) * 0.4, 'out_biases': random.randn(3) * 0.1}
+    return {name: np.float32(value) for name, value in values.items()}
+
+
+def write_files(folder, lr_mult, kind, rate, momentum):
+    """Write the files of network and solver into a folder; return the solver's path."""
+    net, solver = os.path.join(folder, 'net.prototxt'), os.path.join(folder, 'solver.prototxt')
+    with open(net, 'w') as file:
+        file.write(NETWORK.format(lr_mult=lr_mult))
+    with open(solver, 'w') as file:
+        file.write(SOLVER.format(net=net, type=kind, rate=rate, momentum=momentum))
+    return solver
 
 
 def main():
-    random = np.random.RandomState(3)
-    values = {'data': random.randn(12, 10), 'label': random.randint(0, 3, 12), 'hidden_weights': random.randn(10, 8) * 0.4,
-              'hidden_biases': random.randn(8) * 0.1, 'out_weights': random.randn(8, 3) * 0.4, 'out_biases': random.randn(3) * 0.1}
-    values = {name: np.float32(value) for name, value in values.items()}
+    """Run every case with equal learning rates, and with a tenth for the hidden layer."""
+    values = draw_values()
     with tempfile.TemporaryDirectory() as folder:
         for optimizer, (kind, rate, momentum) in CASES.items():
-            for share in (1, 0.1):
-                net, solver = os.path.join(folder, 'net.prototxt'), os.path.join(folder, 'solver.prototxt')
-                open(net, 'w').write(NETWORK.format(share=share))
-                open(solver, 'w').write(SOLVER.format(net=net, type=kind, rate=rate, momentum=momentum))
-                values[f'{optimizer}_{share}'] = run(solver, values)
-    np.savez(os.path.join(os.path.dirname(os.path.abspath(__file__)), 'caffe_solver.npz'), **values)
+            for lr_mult in (1, 0.1):
+                solver = write_files(folder, lr_mult, kind, rate, momentum)
+                values[f'{optimizer}_{lr_mult}'] = run(solver, values)
+    np.savez(TARGET, **values)
 
 
 def run(solver_path, values):

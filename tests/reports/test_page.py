@@ -98,7 +98,8 @@ def test_nothing_from_a_file_becomes_markup_or_an_address():
 
 def test_a_browser_loads_nothing_from_elsewhere():
     text = make_page(make_record(), IMAGES, mistakes())
-    [policy] = re.findall(r'<meta http-equiv="Content-Security-Policy" content="([^"]*)">', text)
+    [policy] = re.findall(
+        r'<meta http-equiv="Content-Security-Policy"\s+content="([^"]*)">', text)
     assert policy == "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
     assert text.index(policy) < text.index('<style>') and 'http:' not in text
 

@@ -53,6 +53,7 @@ def run(tmp_path_factory, picture_list):
         row = write_epoch(log, 1, classes=[1] * 12)
         write_epoch(log, 2)
         write_epoch(log, 3, classes=[1] * 12, is_best=False, is_final=True)
+        assert log.figures_future  # they are drawn while the last checkpoint is written
     return folder, row, read_events(folder)
 
 
@@ -127,7 +128,9 @@ def test_a_run_ended_by_an_error_has_its_report(tmp_path, picture_list, capsys, 
         with open_log(tmp_path, picture_list) as log:
             write_epoch(log, 1)
             raise error
-    assert (tmp_path / 'report.html').exists() and 'best epoch 1' in capsys.readouterr().out
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].split()[0] == '1/3' and lines[2].startswith('best epoch 1')
+    assert (tmp_path / 'report.html').exists()
     assert read_events(tmp_path).Scalars('val/loss')
 
 

@@ -8,13 +8,15 @@ from alexnet import IMAGE_SIZE, LAYERS
 from run_folder.folder import FORMAT
 from run_folder.trained_run import read_run, rebuild_network
 from runtime.tf1 import tf
+from tests.helpers import read_checkpoint, read_values
 
 
 def restore(path, checkpoint=None):
-    """Read a run, rebuild its network and return (run, {layer: (weights, biases)}) as restored."""
+    """Read a run and restore its network; return (TrainedRun, {layer: (weights, biases)})."""
     run = read_run(str(path), checkpoint)
     with tf.Graph().as_default(), tf.Session() as session:
-        model, restore_variables = rebuild_network(run, tf.placeholder(tf.float32, [None, IMAGE_SIZE, IMAGE_SIZE, 3]))
+        images = tf.placeholder(tf.float32, [None, IMAGE_SIZE, IMAGE_SIZE, 3])
+        model, restore_variables = rebuild_network(run, images)
         session.graph.finalize()
         restore_variables(session)
         return run, session.run(model.variables)
@@ -23,13 +25,14 @@ def restore(path, checkpoint=None):
 def test_a_finished_run_is_read_and_restored(finished_run, all_weights_file):
     run, variables = restore(finished_run)
     assert run.class_names == ['ant', 'bee', 'Käfer', 'red fox', 'eel', 'owl', 'yak']
-    assert run.scale_size == (227, 227) and run.image_mean.tolist() == [104, 117, 124] and run.precision == 'float32'
-    best = (finished_run / 'checkpoints' / 'best').read_text().strip()
-    readers = {name: tf.train.load_checkpoint(str(finished_run / 'checkpoints' / name)) for name in ('frozen', best)}
+    assert run.scale_size == (227, 227) and run.image_mean.tolist() == [104, 117, 124]
+    assert run.precision == 'float32'
+    checkpoints = finished_run / 'checkpoints'
+    expected = {**read_values(checkpoints / 'frozen'), **read_checkpoint(checkpoints, 'best')}
     for layer in LAYERS:
-        for kind, value in zip(('weights', 'biases'), variables[layer]):
-            expected = readers['frozen' if layer != 'fc8' else best].get_tensor(f'{layer}/{kind}')
-            assert value.tobytes() == expected.tobytes()
+        weights, biases = variables[layer]
+        assert weights.tobytes() == expected[f'{layer}/weights'].tobytes()
+        assert biases.tobytes() == expected[f'{layer}/biases'].tobytes()
 
 
 def test_the_same_checkpoint_by_name_number_and_path(finished_run):
@@ -43,22 +46,26 @@ def test_the_same_checkpoint_by_name_number_and_path(finished_run):
 
 
 def change_settings(**changes):
+    """Return a function that changes settings.json of a folder; 'delete' deletes a setting."""
     def change(folder):
-        settings = json.loads((folder / 'settings.json').read_text())
-        settings = {name: value for name, value in (settings | changes).items() if value != 'delete'}
-        (folder / 'settings.json').write_text(json.dumps(settings))
+        settings = json.loads((folder / 'settings.json').read_text()) | changes
+        kept = {name: value for name, value in settings.items() if value != 'delete'}
+        (folder / 'settings.json').write_text(json.dumps(kept))
     return change
 
 
 def write(name, content):
+    """Return a function that writes a file of a folder."""
     return lambda folder: (folder / name).write_bytes(content)
 
 
 def remove(pattern):
+    """Return a function that deletes files of a folder."""
     return lambda folder: [path.unlink() for path in folder.glob(pattern)]
 
 
 def flip_a_bit(folder):
+    """Change one bit of the best checkpoint."""
     path, = folder.glob('checkpoints/best-*.data*')
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
@@ -66,18 +73,20 @@ def flip_a_bit(folder):
 
 
 def truncate(folder):
+    """Cut off the last byte of the best checkpoint."""
     path, = folder.glob('checkpoints/best-*.data*')
     os.truncate(path, os.path.getsize(path) - 1)
 
 
-def one_more_class(folder):
+def add_class(folder):
+    """Add a class to settings and class names that fc8 does not have."""
     change_settings(num_classes=8)(folder)
     with open(folder / 'labels.txt', 'a') as file:
         file.write('cat\n')
 
 
 def swap(folder):
-    """The checkpoint of another network under this one's name."""
+    """Give the frozen layers the name of the best checkpoint."""
     for path in folder.glob('checkpoints/best-*.*'):
         name = 'index' if path.name.endswith('index') else 'data-00000-of-00001'
         path.unlink()
@@ -98,9 +107,10 @@ def swap(folder):
     (write('settings.json', b'[1]'), 'settings.json has format None'),
     (write('settings.json', b' ' * 2_000_000), 'settings.json is no file of at most'),
     (write('labels.txt', b'x' * 2_000_000), 'labels.txt is no file of at most'),
-    (write('labels.txt', b'\x1b[2J\nb\n\x07'), 'the name is not UTF-8 text'),
+    (write('labels.txt', b'\x1b[2J\nb\n\x07'), 'the name holds the control character U+001B'),
     (write('labels.txt', b'a\nb\n'), 'labels.txt names 2 classes, settings.json 7'),
-    (write('checkpoints/best', b'../../other/best-1'), "the file checkpoints/best says '../../other/best-1'"),
+    (write('checkpoints/best', b'../../other/best-1'),
+     "the file checkpoints/best says '../../other/best-1'"),
     (write('checkpoints/best', b''), 'the file checkpoints/best says'),
     (write('checkpoints/frozen.index', b'not a table' * 20), 'frozen is not a checkpoint'),
     (change_settings(format='delete'), 'format None, and this version reads 1 only'),
@@ -114,25 +124,26 @@ def swap(folder):
     (change_settings(precision=['float32']), 'precision'),
     (flip_a_bit, 'is broken'),
     (truncate, 'is broken: its data has only'),
-    (one_more_class, 'fc8/weights is float32 [4096, 7], and should be float32 [4096, 8]'),
+    (add_class, 'fc8/weights is float32 [4096, 7], and should be float32 [4096, 8]'),
     (swap, 'lack fc8/weights fc8/biases'),
 ])
-def test_broken_foreign_and_half_written_runs_are_refused_in_a_line(run_copy, break_run, named):
+def test_a_broken_or_foreign_run_is_refused_in_one_line(run_copy, break_run, named):
     break_run(run_copy)
     with pytest.raises(ValueError) as error:
         restore(run_copy)
-    assert named in str(error.value) and str(run_copy) in str(error.value) and len(str(error.value).splitlines()) == 1
+    text = str(error.value)
+    assert named in text and str(run_copy) in text and len(text.splitlines()) == 1
 
 
 def test_what_is_no_run_at_all_is_refused(tmp_path):
     (tmp_path / 'file').write_text('x')
     os.mkfifo(tmp_path / 'settings.json')
     for path in ('missing', 'file', 'checkpoints/best-1', '.'):
-        with pytest.raises(ValueError, match='can not be used'):
+        with pytest.raises(ValueError, match='cannot be used'):
             read_run(str(tmp_path / path))
 
 
-def test_the_scale_of_pictures_is_the_runs(run_copy):
+def test_the_scale_of_images_is_that_of_the_run(run_copy):
     change_settings(scale_size=[256, 256])(run_copy)
     assert read_run(str(run_copy)).scale_size == (256, 256)
     change_settings(scale_size='delete')(run_copy)

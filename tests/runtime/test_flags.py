@@ -13,7 +13,7 @@ from runtime.flags import CheckedSettings, command_line, flag, parse_settings, p
 class Example(CheckedSettings):
     """An example."""
 
-    rate: float = flag(0.5, 'a share, 0 to 100 %')
+    rate: float = flag(0.5, 'a fraction, 0 to 100 %')
     count: int | None = flag(None, 'how many')
     names: tuple[str, ...] = flag(('a', 'b'), 'what they are called')
     others: tuple[str, ...] | None = flag(None, 'or none')
@@ -21,12 +21,13 @@ class Example(CheckedSettings):
     shown: bool = flag(True, 'no or yes')
 
 
-def test_defaults_are_those_of_the_lines():
+def test_without_flags_the_defaults_apply():
     assert parse_settings(Example, []) == Example()
 
 
 @pytest.mark.parametrize('settings', [
-    Example(), Example(2.5, 3, ('x y', "it's"), ('q',), True), Example(others=('a',), shown=False)])
+    Example(), Example(2.5, 3, ('x y', "it's"), ('q',), True),
+    Example(others=('a',), shown=False)])
 def test_a_command_line_reads_back_as_the_settings(settings):
     words = shlex.split(command_line('finetune.py', settings))
     assert words[:2] == ['python', 'finetune.py'] and parse_settings(Example, words[2:]) == settings
@@ -43,9 +44,9 @@ def test_none_and_no_take_a_value_back():
 
 
 @pytest.mark.parametrize('words, named', [
-    ('--size 3', '--size'), ('--rate fast', "invalid float value: 'fast'"), ('--count 1.5', 'invalid int'),
-    ('--rat 3', '--rat 3; did you mean --rate?'), ('--mirr=1', 'mean --mirror'), ('--names', '--names'),
-    ('stray', 'stray')])
+    ('--size 3', '--size'), ('--rate fast', "invalid float value: 'fast'"),
+    ('--count 1.5', 'invalid int'), ('--rat 3', '--rat 3; did you mean --rate?'),
+    ('--mirr=1', 'mean --mirror'), ('--names', '--names'), ('stray', 'stray')])
 def test_wrong_flags_are_value_errors_that_name_them(words, named):
     with pytest.raises(ValueError, match=named):
         parse_settings(Example, words.split())
@@ -55,7 +56,8 @@ def test_help_shows_every_setting_with_its_default(capsys):
     with pytest.raises(SystemExit):
         parse_settings(Example, ['--help'])
     shown = capsys.readouterr().out
-    assert 'a share, 0 to 100 % [0.5]' in shown and '--no-mirror' in shown and 'what they are called [a b]' in shown
+    assert 'a fraction, 0 to 100 % [0.5]' in shown and '--no-mirror' in shown
+    assert 'what they are called [a b]' in shown
 
 
 def test_none_is_a_word_where_no_value_is_not_allowed():
@@ -64,14 +66,14 @@ def test_none_is_a_word_where_no_value_is_not_allowed():
 
 @dataclasses.dataclass(frozen=True)
 class Placed(CheckedSettings):
-    """Arguments told by their place."""
+    """Positional arguments."""
 
     source: str = positional('where from, all of 100 %')
     targets: tuple[str, ...] = positional('where to')
     depth: int = flag(1, 'how deep')
 
 
-def test_arguments_are_told_by_their_place_and_must_be_there(capsys):
+def test_positional_arguments_have_a_place_and_are_required(capsys):
     assert parse_settings(Placed, '--depth 2 a b c'.split()) == Placed('a', ('b', 'c'), 2)
     assert parse_settings(Placed, 'a --depth 2 None'.split()) == Placed('a', ('None',), 2)
     with pytest.raises(ValueError, match='required: targets'):
@@ -82,11 +84,26 @@ def test_arguments_are_told_by_their_place_and_must_be_there(capsys):
 
 
 @dataclasses.dataclass(frozen=True)
+class Optional(CheckedSettings):
+    """A positional argument that may be left out."""
+
+    source: str = positional('where from')
+    target: str | None = positional('where to', default=None)
+
+
+def test_a_positional_argument_with_a_default_may_be_left_out():
+    assert parse_settings(Optional, ['a']) == Optional('a', None)
+    assert parse_settings(Optional, ['a', 'b']) == Optional('a', 'b')
+    with pytest.raises(ValueError, match='unrecognized arguments: c'):
+        parse_settings(Optional, ['a', 'b', 'c'])
+
+
+@dataclasses.dataclass(frozen=True)
 class Limited(CheckedSettings):
     """Settings with limits."""
 
     rate: float = flag(0.5, 'how fast', above=0, high=1, group='Numbers')
-    share: float = flag(0.5, 'how much', low=0, below=1)
+    dropped: float = flag(0.5, 'how much', low=0, below=1)
     count: int | None = flag(None, 'how many', low=1)
     kind: Literal['adam', 'sgd'] = flag('adam', 'which one', group='Words')
     layers: tuple[str, ...] = flag(('fc7', 'fc8'), 'which layers', choices=('fc6', 'fc7', 'fc8'))
@@ -97,9 +114,10 @@ class Limited(CheckedSettings):
 @pytest.mark.parametrize('value, message', [
     ({'rate': 0}, 'rate 0 is not a number, above 0 to 1'), ({'rate': 1.5}, 'above 0 to 1'),
     ({'rate': float('nan')}, 'rate nan'), ({'rate': 'fast'}, 'rate fast is not a number'),
-    ({'rate': True}, 'rate True'), ({'share': 1}, 'share 1 is not a number, 0 to below 1'),
-    ({'share': float('inf')}, 'share inf'), ({'count': 0}, 'a whole number, 1 or more, or None'),
-    ({'count': 2.0}, 'count 2.0 is not a whole number'), ({'count': True}, 'count True'),
+    ({'rate': True}, 'rate True'), ({'dropped': 1}, 'dropped 1 is not a number, 0 to below 1'),
+    ({'dropped': float('inf')}, 'dropped inf'),
+    ({'count': 0}, 'a whole number, 1 or more, or None'), ({'count': True}, 'count True'),
+    ({'count': 2.0}, 'count 2.0 is not a whole number'),
     ({'kind': 'Adam'}, 'kind Adam is not one of adam, sgd'), ({'kind': False}, 'kind False'),
     ({'kind': None}, 'kind None'), ({'layers': 'fc9'}, 'layers fc9 is not one of fc6 fc7 fc8'),
     ({'layers': 7}, 'layers 7 is not words'), ({'layers': ()}, 'layers names nothing'),
@@ -110,7 +128,7 @@ def test_values_in_the_file_are_checked_as_flags_are(value, message):
         Limited(**value)
 
 
-def test_a_list_or_one_word_is_as_good_as_a_tuple():
+def test_a_list_or_one_word_becomes_a_tuple():
     assert Limited(layers=['fc8', 'fc7']).layers == ('fc8', 'fc7')
     assert Limited(layers='fc8').layers == ('fc8',)
     assert Limited(rate=1).rate == 1.0 and type(Limited(rate=1).rate) is float
@@ -118,7 +136,7 @@ def test_a_list_or_one_word_is_as_good_as_a_tuple():
 
 
 def test_flags_have_the_same_limits(capsys):
-    for words in ('--rate 0', '--share 1', '--count 0', '--kind Adam', '--layers fc9'):
+    for words in ('--rate 0', '--dropped 1', '--count 0', '--kind Adam', '--layers fc9'):
         with pytest.raises(ValueError, match=words.split()[1]):
             parse_settings(Limited, words.split())
 
@@ -127,5 +145,7 @@ def test_help_has_the_groups_and_limits_of_the_file(capsys):
     with pytest.raises(SystemExit):
         parse_settings(Limited, ['--help'])
     shown = capsys.readouterr().out
-    assert shown.index('Numbers:') < shown.index('how fast; above 0 to 1 [0.5]') < shown.index('Words:')
+    positions = [shown.index(text) for text in
+                 ('Numbers:', 'how fast; above 0 to 1 [0.5]', 'Words:', 'which one [adam]')]
+    assert positions == sorted(positions)
     assert 'how many; 1 or more [None]' in shown

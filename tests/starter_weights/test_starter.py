@@ -1,6 +1,5 @@
 """Starter weights in place of ImageNet's: how finetune.py uses them."""
 
-import csv
 import json
 import os
 import shutil
@@ -8,15 +7,14 @@ import shutil
 import pytest
 
 import finetune
-from finetune import STARTER_WARNING
+from reports.screen import STARTER_WARNING
 from runtime.tf1 import tf
-from tests.helpers import ROOT, run_main, write_list
+from tests.helpers import FC_LAYERS, ROOT, read_csv, run_main, write_list
 from training.setup import choose_layers
-from weight_files.find import STARTER_WEIGHTS
+from weight_files.find import PUBLIC_FILES, STARTER_WEIGHTS, PublicFile
 from weight_files.reader import read_weights
 
 STARTER = os.path.join(ROOT, STARTER_WEIGHTS)
-FC_LAYERS = ('fc6', 'fc7', 'fc8')
 
 
 @pytest.fixture
@@ -25,9 +23,7 @@ def flags(tmp_path, monkeypatch):
 
     `auto` finds no ImageNet weights: nobody listens on port 9.
     """
-    if os.path.exists(os.path.join(ROOT, 'bvlc_alexnet.npy')):
-        pytest.skip('bvlc_alexnet.npy is there')
-    monkeypatch.setattr('weight_files.find.BVLC_ALEXNET_URL', 'http://127.0.0.1:9/w.npy')
+    monkeypatch.setitem(PUBLIC_FILES, 'auto', [PublicFile('http://127.0.0.1:9/w.npy', None)])
     images = os.path.join(ROOT, 'sample', 'images', 'train')
     for number, name in enumerate(('train', 'val')):
         write_list(tmp_path / f'{name}.txt', [f'{images}/{shape}/{number:02d}.jpg {label}'
@@ -51,7 +47,8 @@ def move_to_older_project(run_dir):
     (run_dir / 'settings.json').write_text(json.dumps(settings))
 
 
-def test_they_replace_missing_weights_and_a_run_from_them_resumes(flags, tmp_path, capsys):
+@pytest.mark.slow
+def test_they_replace_missing_weights_and_such_a_run_resumes(flags, tmp_path, capsys):
     status, _, errors = run_main(finetune.main, flags, capsys)
     assert status == 0 and 'could not be downloaded' in errors.splitlines()[0]
     assert_warned_at_start_and_end(errors.splitlines()[1:])
@@ -66,8 +63,7 @@ def test_they_replace_missing_weights_and_a_run_from_them_resumes(flags, tmp_pat
     status, _, errors = run_main(finetune.main, arguments, capsys)
     assert status == 0
     assert_warned_at_start_and_end(errors.splitlines())
-    with open(tmp_path / 'run' / 'metrics.csv') as file:
-        assert [row['epoch'] for row in csv.DictReader(file)] == ['1', '2']
+    assert [row['epoch'] for row in read_csv(tmp_path / 'run' / 'metrics.csv')] == ['1', '2']
 
 
 @pytest.mark.parametrize('train_layers, skip_layers, expected', [

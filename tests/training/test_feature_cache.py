@@ -3,53 +3,51 @@ import shutil
 import subprocess
 import sys
 
-import cv2
 import numpy as np
 import pytest
 
-from alexnet import AlexNet
 from datagenerator import ImageDataGenerator
 from inputs.checks import image_key
 from inputs.images import load_image
 from inputs.lists import read_list
-from runtime.tf1 import tf
 from tests.helpers import ROOT, random_conv_weights, write_list
-from training.feature_cache import StoredBatches, feature_output, network_fingerprint, store_features
+from training.feature_cache import (
+    CacheOptions,
+    StoredBatches,
+    cache_features_of,
+    feature_layer,
+    network_fingerprint,
+    store_features,
+)
+from training.feature_store import FeatureStore
 
-WIDTH = 6 * 6 * 256
-
-
-@pytest.fixture(scope='module')
-def network(conv_weights_file):
-    with tf.Graph().as_default(), tf.Session() as session:
-        model = AlexNet(tf.placeholder(tf.float32, [None, 227, 227, 3]), 1.0, 2, ('fc6', 'fc7', 'fc8'), conv_weights_file)
-        session.run(tf.global_variables_initializer())
-        model.load_initial_weights(session)
-        yield session, model
-
-
-@pytest.fixture
-def photos(tmp_path):
-    """A folder with 5 pictures of noise and a list of them; its labels are 0 1 0 1 0."""
-    random = np.random.RandomState(0)
-    for n in range(5):
-        cv2.imwrite(str(tmp_path / f'{n}.png'), random.randint(0, 256, (60, 70, 3)).astype(np.uint8))
-    return write_list(tmp_path / 'list.txt', [f'{n}.png {n % 2}' for n in range(5)])
+WIDTH = 6 * 6 * 256  # of pool5
 
 
-def store(network, list_file, folder, mirrored=False):
-    """Return (array, rows, number computed) for one list."""
-    session, model = network
-    array, rows, computed = store_features(session, model, 'pool5', [(read_list(list_file), mirrored)],
-                                           load_image, str(folder), share=1, num_threads=2, progress=lambda images, count: images)
+def store_pool5(conv_network, list_file, folder, mirrored=False, broken=None):
+    """Store pool5 of a list; return (all stored rows, row of each image, number computed).
+
+    broken: {path: message} of broken images, None to assert that there are none.
+    """
+    session, model = conv_network
+    errors = {} if broken is None else broken
+    with FeatureStore(str(folder), WIDTH) as store:
+        rows, computed = store_features(
+            store, [(read_list(list_file), mirrored)], load_image,
+            lambda pixels: session.run(model.outputs['pool5'], {model.x: pixels}), fraction=1,
+            num_threads=2, progress=lambda images, count: images, broken=errors)
+        array = store.read().reshape(-1, 6, 6, 256)
+    assert broken is not None or not errors
     return array, rows[0], computed
 
 
-def expected(network, paths, mirrored=False):
-    """Return pool5 of image files, computed one by one without the store."""
-    session, model = network
-    images = (load_image(path)[:, ::-1 if mirrored else 1] for path in paths)
-    return np.concatenate([session.run(model.outputs['pool5'], {model.x: image[None]}) for image in images])
+def expected_pool5(conv_network, list_file, mirrored=False):
+    """Return pool5 of the images of a list, computed one by one without the store."""
+    session, model = conv_network
+    step = -1 if mirrored else 1
+    images = [load_image(path)[None, :, ::step] for path in read_list(list_file).paths]
+    return np.concatenate(
+        [session.run(model.outputs['pool5'], {model.x: image}) for image in images])
 
 
 def assert_close(got, wanted):
@@ -57,100 +55,116 @@ def assert_close(got, wanted):
 
 
 @pytest.mark.parametrize('trained, output', [
-    (('fc6', 'fc7', 'fc8'), 'pool5'), (('fc6', 'fc8'), 'pool5'), (('fc7', 'fc8'), 'fc6'), (('fc8',), 'fc7'),
-    (('conv5', 'fc8'), None)])
-def test_what_is_stored_is_the_input_of_the_first_trained_layer(trained, output):
-    assert feature_output(trained) == output
+    (('fc6', 'fc7', 'fc8'), 'pool5'), (('fc6', 'fc8'), 'pool5'), (('fc7', 'fc8'), 'fc6'),
+    (('fc8',), 'fc7'), (('conv5', 'fc8'), None)])
+def test_features_are_the_input_of_the_first_trained_layer(trained, output):
+    assert feature_layer(trained) == output
 
 
-def test_features_are_those_of_the_network_and_come_back_without_computing(network, photos, tmp_path):
-    array, rows, computed = store(network, photos, tmp_path / 'c')
+def test_stored_features_equal_the_networks(conv_network, photos, tmp_path):
+    array, rows, computed = store_pool5(conv_network, photos, tmp_path / 'c')
     assert computed == 5 and rows.shape == (1, 5) and array.dtype == np.float32
-    assert_close(array[rows[0]], expected(network, read_list(photos).paths))
-    again, rows_again, computed = store(network, photos, tmp_path / 'c')
+    assert_close(array[rows[0]], expected_pool5(conv_network, photos))
+    again, rows_again, computed = store_pool5(conv_network, photos, tmp_path / 'c')
     assert computed == 0
     np.testing.assert_array_equal(again[rows_again[0]], array[rows[0]])
 
 
-def test_only_mirrored_added_or_changed_images_are_computed(network, photos, tmp_path):
-    store(network, photos, tmp_path / 'c')
-    array, rows, computed = store(network, photos, tmp_path / 'c', mirrored=True)
+def test_mirror_images_are_computed_when_they_are_wanted(conv_network, photos, tmp_path):
+    store_pool5(conv_network, photos, tmp_path / 'c')
+    array, rows, computed = store_pool5(conv_network, photos, tmp_path / 'c', mirrored=True)
     assert computed == 5 and rows.shape == (2, 5)
-    assert_close(array[rows[1]], expected(network, read_list(photos).paths, mirrored=True))
+    assert_close(array[rows[1]], expected_pool5(conv_network, photos, mirrored=True))
+
+
+def test_only_added_and_changed_images_are_computed(conv_network, photos, tmp_path):
+    store_pool5(conv_network, photos, tmp_path / 'c')
     with open(photos, 'a') as file:
         file.write('more.png 1\n')
     shutil.copy(tmp_path / '0.png', tmp_path / 'more.png')
-    assert store(network, photos, tmp_path / 'c')[2] == 1
+    assert store_pool5(conv_network, photos, tmp_path / 'c')[2] == 1
     state = os.stat(tmp_path / '1.png')
-    changed = (tmp_path / '2.png').read_bytes()[:state.st_size].ljust(state.st_size, b'\0')
-    (tmp_path / '1.png').write_bytes(changed)  # another picture, of the same size and time
+    content = (tmp_path / '2.png').read_bytes()[:state.st_size].ljust(state.st_size, b'\0')
+    (tmp_path / '1.png').write_bytes(content)  # another picture, of the same size and time
     os.utime(tmp_path / '1.png', ns=(state.st_atime_ns, state.st_mtime_ns))
-    array, rows, computed = store(network, photos, tmp_path / 'c')
+    array, rows, computed = store_pool5(conv_network, photos, tmp_path / 'c')
     assert computed == 1
-    assert_close(array[rows[0]], expected(network, read_list(photos).paths))
+    assert_close(array[rows[0]], expected_pool5(conv_network, photos))
 
 
-def test_the_key_of_the_network_changes_with_what_frozen_layers_compute(network, tmp_path):
-    session, model = network
-    keys = {network_fingerprint(session, model, 'pool5', 'float32', (227, 227)), network_fingerprint(session, model, 'pool5', 'bfloat16', (227, 227)),
-            network_fingerprint(session, model, 'fc6', 'float32', (227, 227))}
+def test_the_fingerprint_differs_by_what_features_depend_on(conv_network, tmp_path):
+    session, model = conv_network
+
+    def fingerprint(layer='pool5', precision='float32', scale_size=(227, 227)):
+        return network_fingerprint(session, model, layer, precision, scale_size)
+    found = {fingerprint(), fingerprint(precision='bfloat16'), fingerprint('fc6'),
+             fingerprint(scale_size=(256, 256))}
     layers = random_conv_weights()
     layers['conv3'][1][0] += 1e-6
     np.save(tmp_path / 'w.npy', layers, allow_pickle=True)
     path, model.weights_path = model.weights_path, str(tmp_path / 'w.npy')
     try:
         model.load_initial_weights(session)
-        keys.add(network_fingerprint(session, model, 'pool5', 'float32', (227, 227)))
+        found.add(fingerprint())
     finally:
         model.weights_path = path
         model.load_initial_weights(session)
-    assert len(keys) == 4 and network_fingerprint(session, model, 'pool5', 'float32', (227, 227)) in keys
+    assert len(found) == 5 and fingerprint() in found
 
 
-@pytest.mark.parametrize('name, value', [('alexnet.__file__', __file__), ('datagenerator.__file__', __file__),
-                                         ('inputs.images.PIXEL_FILES', (__file__,))])
-def test_the_key_of_the_network_changes_with_the_code(network, monkeypatch, name, value):
-    session, model = network
+@pytest.mark.parametrize('name, value', [
+    ('alexnet.__file__', __file__), ('datagenerator.__file__', __file__),
+    ('inputs.images.PIXEL_FILES', (__file__,))])
+def test_the_fingerprint_differs_by_the_code(conv_network, monkeypatch, name, value):
+    session, model = conv_network
     before = network_fingerprint(session, model, 'pool5', 'float32', (227, 227))
     monkeypatch.setattr(name, value)
-    assert network_fingerprint(session, model, 'pool5', 'float32', (227, 227)) != before
+    after = network_fingerprint(session, model, 'pool5', 'float32', (227, 227))
+    assert after != before
 
 
 @pytest.mark.parametrize('name', ['features', 'keys'])
-def test_files_cut_anywhere_are_repaired(network, photos, tmp_path, name):
-    array, rows, _ = store(network, photos, tmp_path / 'c')
+def test_files_cut_anywhere_are_repaired(conv_network, photos, tmp_path, name):
+    array, rows, _ = store_pool5(conv_network, photos, tmp_path / 'c')
     wanted, size = np.array(array[rows[0]]), os.path.getsize(tmp_path / 'c' / name)
     for cut in (0, 1, size // 2, size - 1):
         os.truncate(tmp_path / 'c' / name, cut)
-        array, rows, computed = store(network, photos, tmp_path / 'c')
+        array, rows, computed = store_pool5(conv_network, photos, tmp_path / 'c')
         assert 0 < computed <= 5
         assert_close(array[rows[0]], wanted)
 
 
-def test_unreadable_images_are_all_named_and_the_others_kept(network, photos, tmp_path):
+def test_broken_images_are_collected_and_the_others_stored(conv_network, photos, tmp_path):
     (tmp_path / '1.png').write_text('text')
     (tmp_path / '3.png').write_bytes(b'')
-    with pytest.raises(ValueError) as error:
-        store(network, photos, tmp_path / 'c')
-    assert [line.split(': ')[0] for line in str(error.value).splitlines()[:-1]] == [f'{photos}:2', f'{photos}:4']
     os.remove(tmp_path / '4.png')
-    with pytest.raises(ValueError, match='list.txt:5: .*4.png: No such file'):
-        store(network, photos, tmp_path / 'c')
+    broken = {}
+    _, rows, computed = store_pool5(conv_network, photos, tmp_path / 'c', broken=broken)
+    assert set(broken) == {str(tmp_path / f'{n}.png') for n in (1, 3, 4)}
+    assert 'No such file' in broken[str(tmp_path / '4.png')]
+    assert computed == 2 and (rows[0] < 0).tolist() == [False, True, False, True, True]
     write_list(tmp_path / 'list.txt', ['0.png 0', '2.png 1'])
-    assert store(network, photos, tmp_path / 'c')[2] == 0
+    assert store_pool5(conv_network, photos, tmp_path / 'c')[2] == 0
 
 
-def test_stored_batches_follow_the_generators_order_and_flips(network, photos, tmp_path):
-    array, rows, _ = store(network, photos, tmp_path / 'c', mirrored=True)
-    options = {'horizontal_flip': True, 'shuffle': True, 'seed': 3}
-    stored, images = StoredBatches(ImageDataGenerator(photos, **options), array, rows), ImageDataGenerator(photos, **options)
-    session, model = network
+@pytest.mark.parametrize('shard', [(0, 1), (1, 2)])
+def test_stored_batches_keep_order_and_mirror_images(conv_network, photos, tmp_path, shard):
+    options = {'horizontal_flip': True, 'shuffle': True, 'seed': 3, 'shard': shard}
+    images, generator = ImageDataGenerator(photos, **options), ImageDataGenerator(photos, **options)
+    session, model = conv_network
+    cache = CacheOptions('on', str(tmp_path / 'c'), 'float32', 2)
+    cached, reason = cache_features_of(session, model, 'pool5', [generator], cache, {})
+    stored = cached[generator]
+    assert isinstance(stored, StoredBatches) and reason is None
     for epoch in (0, 1):
         stored.start_epoch(epoch)
         images.start_epoch(epoch)
-        for (features, labels), (pixels, labels_of_pixels) in zip(stored.batches(2), images.batches(2), strict=True):
-            np.testing.assert_array_equal(labels, labels_of_pixels)
-            assert_close(features, session.run(model.outputs['pool5'], {model.x: pixels}))
+        for (features, labels), (pixels, wanted) in zip(
+                stored.batches(2), images.batches(2), strict=True):
+            np.testing.assert_array_equal(labels, wanted)
+            if len(labels):
+                pool5 = session.run(model.outputs['pool5'], {model.x: pixels})
+                assert_close(features, pool5)
 
 
 def test_image_keys_differ_by_file_and_mirroring(photos, tmp_path):
@@ -162,27 +176,32 @@ def test_image_keys_differ_by_file_and_mirroring(photos, tmp_path):
 MEMORY_TRIAL = '''
 import resource, sys
 from alexnet import AlexNet
-from runtime.tf1 import tf
-from training.feature_cache import store_batches
 from datagenerator import ImageDataGenerator
+from runtime.tf1 import tf
+from training.feature_cache import CacheOptions, cache_features_of
 list_file, weights, folder = sys.argv[1:]
 with tf.Graph().as_default(), tf.Session() as session:
-    model = AlexNet(tf.placeholder(tf.float32, [None, 227, 227, 3]), 1.0, 2, ('fc6', 'fc7', 'fc8'), weights)
+    images = tf.placeholder(tf.float32, [None, 227, 227, 3])
+    model = AlexNet(images, 1.0, 2, ('fc6', 'fc7', 'fc8'), weights)
     model.load_initial_weights(session)
-    stored = store_batches(session, model, 'pool5', [ImageDataGenerator(list_file, True, True, seed=0)], folder, 1, 2,
-                           lambda images, count: images)[0]
-    for number, batch in enumerate(stored.batches(128)):
+    generator = ImageDataGenerator(list_file, True, True, seed=0)
+    options = CacheOptions('on', folder, 'float32', 2)
+    cached, _ = cache_features_of(session, model, 'pool5', [generator], options, {})
+    for number, batch in enumerate(cached[generator].batches(128)):
         if number == 6:
             break
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 '''
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_list(tmp_path, picture_folder, conv_weights_file):
-    peaks = []
+    megabytes = []
     for count in (1000, 100_000):
-        path = write_list(tmp_path / f'{count}.txt', [f'{picture_folder}/{n % 12:02d}.png {n % 2}' for n in range(count)])
-        done = subprocess.run([sys.executable, '-c', MEMORY_TRIAL, path, conv_weights_file, str(tmp_path / str(count))],
-                              cwd=ROOT, capture_output=True, text=True, check=True)
-        peaks.append(int(done.stdout.splitlines()[-1]) / 1024)
-    assert peaks[1] - peaks[0] < 100, peaks
+        lines = [f'{picture_folder}/{n % 12:02d}.png {n % 2}' for n in range(count)]
+        arguments = [write_list(tmp_path / f'{count}.txt', lines), conv_weights_file,
+                     str(tmp_path / str(count))]
+        done = subprocess.run([sys.executable, '-c', MEMORY_TRIAL, *arguments], cwd=ROOT,
+                              capture_output=True, text=True, check=True)
+        megabytes.append(int(done.stdout.splitlines()[-1]) / 1024)
+    assert megabytes[1] - megabytes[0] < 100, megabytes

@@ -13,6 +13,7 @@ from training.feature_store import FeatureStore, NotEnoughSpace
 
 
 def row_of(key):
+    """Return the row, float32 [1, 300], that these tests store under a key."""
     return np.random.RandomState(int.from_bytes(key[:4], 'little')).rand(1, 300).astype(np.float32)
 
 
@@ -26,7 +27,7 @@ def fill(folder, keys, pause=0.0):
 
 
 def in_child(function, *arguments):
-    """Run a function in a forked process, which writes files and does nothing else; return its number."""
+    """Run a function that only writes files in a forked process; return the process's number."""
     child = os.fork()
     if child == 0:
         try:
@@ -37,6 +38,7 @@ def in_child(function, *arguments):
 
 
 def assert_whole(folder, keys):
+    """Assert that a store holds the rows of these keys, and no others."""
     with FeatureStore(folder, 300) as features:
         array = features.read()
         assert set(features.rows) == set(keys) and len(array) == len(keys)
@@ -49,6 +51,7 @@ def keys():
     return [np.random.RandomState(n).bytes(KEY_BYTES) for n in range(2000)]
 
 
+@pytest.mark.slow
 def test_killed_at_ten_random_moments_and_run_again(tmp_path, keys, monkeypatch):
     monkeypatch.setattr('training.feature_store.ROWS_PER_COMMIT', 16)
     random = np.random.RandomState(0)
@@ -62,7 +65,8 @@ def test_killed_at_ten_random_moments_and_run_again(tmp_path, keys, monkeypatch)
 
 
 def test_two_at_once_do_not_harm_each_other(tmp_path, keys):
-    children = [in_child(fill, str(tmp_path), keys[start:start + 1200], 0.0001) for start in (0, 800)]
+    children = [in_child(fill, str(tmp_path), keys[start:start + 1200], 0.0001)
+                for start in (0, 800)]
     for child in children:
         os.waitpid(child, 0)
     assert_whole(str(tmp_path), keys)
@@ -71,37 +75,40 @@ def test_two_at_once_do_not_harm_each_other(tmp_path, keys):
 def test_a_full_disk_is_an_error_and_is_repaired(tmp_path, keys):
     def limited():
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))  # as a disk that is full after 250 rows
+        # As a disk that is full after 250 rows of 1200 bytes.
+        resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
         try:
             fill(str(tmp_path), keys)
         except OSError:
-            (tmp_path / 'said').touch()
+            (tmp_path / 'raised').touch()
     os.waitpid(in_child(limited), 0)
-    assert (tmp_path / 'said').exists()
+    assert (tmp_path / 'raised').exists()
     fill(str(tmp_path), keys)
     assert_whole(str(tmp_path), keys)
 
 
-def test_no_room_is_said_before_anything_is_computed(tmp_path, monkeypatch):
+def test_a_lack_of_space_is_an_error_beforehand(tmp_path, monkeypatch):
     with FeatureStore(str(tmp_path), 300) as features:
         with pytest.raises(NotEnoughSpace, match='cache_features'):
-            features.check_room(10**12, share=1)
-        features.check_room(1, share=1)
+            features.check_space(10**12, fraction=1)
+        features.check_space(1, fraction=1)
         monkeypatch.setattr(shutil, 'disk_usage', lambda folder: SimpleNamespace(free=0))
-        features.check_room(0, share=1)  # a full cache needs no room
+        features.check_space(0, fraction=1)  # a full cache needs no space
 
 
-def test_a_process_that_hangs_is_not_waited_for_for_ever(tmp_path, monkeypatch):
-    monkeypatch.setattr(FeatureStore, 'PATIENCE', 0.2)
+def test_a_process_that_hangs_is_not_waited_for_forever(tmp_path, monkeypatch):
+    monkeypatch.setattr(FeatureStore, 'TIMEOUT', 0.2)
     with FeatureStore(str(tmp_path), 300):
-        with pytest.raises(ValueError, match='has stored nothing for 0.2 s: end it'), FeatureStore(str(tmp_path), 300):
+        with (pytest.raises(ValueError, match='has stored nothing for 0.2 s: end it'),
+              FeatureStore(str(tmp_path), 300)):
             pass
 
 
+@pytest.mark.slow
 def test_a_process_that_stores_is_waited_for(tmp_path, keys, monkeypatch):
     monkeypatch.setattr('training.feature_store.ROWS_PER_COMMIT', 1)
-    monkeypatch.setattr(FeatureStore, 'PATIENCE', 0.5)
+    monkeypatch.setattr(FeatureStore, 'TIMEOUT', 0.5)
     child = in_child(fill, str(tmp_path), keys[:30], 0.1)
     time.sleep(0.3)
-    assert_whole(str(tmp_path), keys[:30])  # 3 seconds later: six times as long as a process that hangs is given
+    assert_whole(str(tmp_path), keys[:30])  # 3 s later: six times TIMEOUT
     os.waitpid(child, 0)

@@ -131,6 +131,7 @@ LARGE_ARRAY = pickled_array(b'(K\x80K\x80t', b'T\x00\x00\x01\x00' + b'\0' * 6553
     (b'}(U\x01a' + pickled_array(b'(T' + LONG_TEXT + b'K\xfft', b'U\x00') + b'u',
      'a few whole numbers'),
     (ENCODE + b'X\x01\x00\x00\x00a' + LATIN1 + b'\x86R', 'no dictionary'),  # once is allowed
+    (ENCODE + b'X\x01\x00\x00\x00aX\x03\x00\x00\x00zip\x86R', 'encodes text'),
     (b'X' + LONG_TEXT + b'q\x01' + (ENCODE + b'h\x01' + LATIN1 + b'\x86R') * 30_000,
      'encodes text'),
     (LARGE_ARRAY + b'q\x01}('

@@ -1,0 +1,1 @@
+"""Thirty cases that people reported of tools like this one."""

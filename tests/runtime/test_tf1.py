@@ -1,0 +1,78 @@
+"""TensorFlow's import, in processes of their own."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from runtime.tf1 import assign_values, error_line, session_config, tf
+from tests.helpers import ROOT
+
+A_REAL_ERROR = 'E0000 00:00:1 2 x.cc:1] a real error\n'
+START_UP = f'''
+import os
+from runtime.tf1 import quick_import
+with quick_import():
+    import tensorflow.compat.v1 as tf
+    tf.Session(graph=tf.Graph())
+    os.write(2, {A_REAL_ERROR.encode()!r})
+'''
+IMPORT = '''
+import gc, os, sys
+from runtime.tf1 import quick_import
+with quick_import():
+    import tensorflow.compat.v1 as tf
+    during = gc.isenabled()
+print(during, gc.isenabled(), gc.get_freeze_count() > 100_000, "keras" in sys.modules,
+      "TF_USE_LEGACY_KERAS" in os.environ)
+gc.disable()
+with quick_import():
+    pass
+print(gc.isenabled())
+'''
+
+
+def run_code(code):
+    """Run Python code in a process without TensorFlow's environment variables."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith('TF_')}
+    return subprocess.run([sys.executable, '-c', code], cwd=ROOT, env=environment,
+                          capture_output=True, text=True)
+
+
+@pytest.mark.slow
+def test_start_up_is_quiet_and_errors_still_show():
+    done = run_code(START_UP)
+    assert (done.returncode, done.stdout, done.stderr) == (0, '', A_REAL_ERROR)
+
+
+@pytest.mark.slow
+def test_the_import_leaves_out_keras_and_garbage_collection():
+    """Afterwards, garbage collection and the environment are as before."""
+    assert run_code(IMPORT).stdout == 'False True True False False\nFalse\n'
+
+
+def test_values_are_assigned_without_new_operations():
+    with tf.Graph().as_default() as graph, tf.Session() as session:
+        variables = [tf.get_variable(name, initializer=0.0) for name in 'ab']
+        graph.finalize()
+        assign_values(session, variables, [np.float32(1.5), np.float32(-2)])
+        assert session.run(variables) == [1.5, -2]
+
+
+def test_num_threads_limits_both_kinds_of_threads():
+    config = session_config(num_threads=3)
+    assert config.intra_op_parallelism_threads == config.inter_op_parallelism_threads == 3
+
+
+def test_the_line_of_an_error_says_what_happened_not_where(tmp_path):
+    (tmp_path / 'file').touch()
+    with tf.Graph().as_default(), tf.Session() as session:
+        save = tf.raw_ops.SaveV2(prefix=f'{tmp_path}/file/x', tensor_names=['a'],
+                                 shape_and_slices=[''], tensors=[tf.constant(1)])
+        with pytest.raises(tf.errors.OpError) as caught:
+            session.run(save)
+    assert caught.value.message.startswith('Graph execution error:')
+    assert 'Not a directory' in error_line(caught.value)
+    assert error_line(ValueError('one\ntwo')) == 'one'

@@ -1,0 +1,37 @@
+"""Runs on named devices against one on a single device; settings that do not fit."""
+
+import pytest
+
+import finetune
+from tests.helpers import run_main
+from tests.training.cluster_runs import assert_same_run
+from training.devices import Devices
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('names', [['CPU:0'], ['CPU:0', 'CPU:1']])
+def test_named_devices_give_what_one_gives(run_flags, one_device, run_dir, names):
+    finetune.main([*run_flags, '--devices', *names, '--run_dir', str(run_dir)])
+    assert_same_run(run_dir, one_device)
+
+
+@pytest.mark.parametrize('flags, message', [
+    (['--devices', 'GPU:99'], 'devices GPU:99: here are'),
+    (['--devices', 'CPU:0', 'CPU:0'], 'name each once'),
+    (['--devices', 'CPU:0', 'CPU:1', '--batch_size', '1'],
+     'batch_size 1 is less than the 2 devices'),
+    (['--peer_timeout', '0'], 'peer_timeout 0.0 is not a number, above 0')])
+def test_settings_that_do_not_fit_are_one_line(flags, message, run_flags, run_dir, capsys):
+    status, _, errors = run_main(
+        finetune.main, [*run_flags, *flags, '--run_dir', run_dir], capsys)
+    assert status == 2 and message in errors and errors.count('\n') == 1
+    assert not run_dir.exists()
+
+
+@pytest.mark.parametrize('names, num_replicas, num_cpus', [
+    (('CPU:0',), 1, 1), (('CPU:3',), 1, 4), (('CPU:0', 'CPU:2'), 2, 3)])
+def test_sessions_have_the_named_devices(names, num_replicas, num_cpus):
+    devices = Devices(names, num_threads=3)
+    assert devices.num_replicas == num_replicas and devices.workers.size == 1
+    config = devices.config()
+    assert config.device_count['CPU'] == num_cpus and config.intra_op_parallelism_threads == 3

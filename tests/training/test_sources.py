@@ -1,0 +1,91 @@
+import os
+import re
+
+import numpy as np
+import pytest
+
+from inputs.lists import BrokenImages, Datasets, ImageList, read_list
+from tests.helpers import write_list
+from training.sources import CacheOptions, make_generators, make_sources
+from training.workers import SingleWorker
+
+FC_LAYERS = 'fc6', 'fc7', 'fc8'
+
+
+def generators_of(train_file, val_file, random_crop=False):
+    """Return the ImageDataGenerators of two lists of 2 classes."""
+    datasets = Datasets(read_list(train_file), read_list(val_file), ['a', 'b'])
+    return make_generators(datasets, horizontal_flip=False, random_crop=random_crop, seed=0,
+                           num_threads=2)
+
+
+def sources_of(conv_network, generators, trained, mode, folder):
+    """Return the BatchSources of generators on a single worker; mode: of CacheOptions."""
+    cache = CacheOptions(mode, str(folder), 'float32', 2)
+    return make_sources(*conv_network, generators, trained, cache, SingleWorker())
+
+
+@pytest.mark.parametrize('mode, random_crop, trained, inputs, reason', [
+    ('on', False, FC_LAYERS, ['pool5', 'pool5'], ''),
+    ('auto', False, FC_LAYERS, ['pool5', 'pool5'], ''),
+    ('auto', True, FC_LAYERS, ['x', 'pool5'], 'features of the training images are not stored: '),
+    ('auto', False, ('conv5', 'fc8'), ['x', 'x'], 'features are not stored: a convolution'),
+    ('off', False, FC_LAYERS, ['x', 'x'], 'features are not stored: cache_features is off')])
+def test_features_are_fed_where_they_can_be_stored(
+        conv_network, photos, tmp_path, capsys, mode, random_crop, trained, inputs, reason):
+    generators = generators_of(photos, photos, random_crop)
+    sources = sources_of(conv_network, generators, trained, mode, tmp_path / 'cache')
+    assert [source.input_name for source in sources] == inputs
+    for source, generator in zip(sources, generators, strict=True):
+        assert (source.batches is generator) == (source.input_name == 'x')
+    output = capsys.readouterr().out
+    assert reason in output and ('not stored' in output) == bool(reason)
+
+
+@pytest.mark.parametrize('random_crop, trained', [(True, FC_LAYERS), (False, ('conv5', 'fc8'))])
+def test_a_cache_that_must_be_on_but_cannot_is_an_error(
+        conv_network, photos, tmp_path, random_crop, trained):
+    generators = generators_of(photos, photos, random_crop)
+    with pytest.raises(ValueError, match='^cache_features is on, but '):
+        sources_of(conv_network, generators, trained, 'on', tmp_path / 'cache')
+
+
+@pytest.mark.parametrize('mode, random_crop', [('on', False), ('auto', True), ('off', False)])
+def test_broken_images_of_both_lists_are_all_named(
+        conv_network, photos, tmp_path, mode, random_crop):
+    """Whether the image is read for its features, or only checked."""
+    (tmp_path / '1.png').write_text('text')
+    (tmp_path / '3.png').write_bytes(b'')
+    os.remove(tmp_path / '4.png')
+    val_file = write_list(tmp_path / 'val.txt', ['0.png 0', '3.png 0'])
+    with pytest.raises(BrokenImages) as error:
+        sources_of(conv_network, generators_of(photos, val_file, random_crop), FC_LAYERS, mode,
+                   tmp_path / 'cache')
+    *lines, _ = str(error.value).splitlines()
+    assert [line.split(': ')[0] for line in lines] == [
+        f'{photos}:2', f'{photos}:4', f'{photos}:5', f'{val_file}:2']
+    assert re.search(r'4\.png: No such file', lines[2])
+
+
+@pytest.mark.parametrize('count', range(1, 10))
+@pytest.mark.parametrize('workers', [1, 2, 3, 4])
+def test_each_image_is_read_once_per_epoch_by_one_worker(picture_folder, count, workers):
+    """Lists of 1 to 9 images, batches of 4: around the batch, and fewer images than workers."""
+    paths = [str(picture_folder / f'{n:02d}.png') for n in range(count)]
+    image_list = ImageList('list', paths, np.arange(count, dtype=np.int32), np.arange(count))
+    datasets = Datasets(image_list, image_list, [str(n) for n in range(9)])
+
+    def training_generator(shard):
+        return make_generators(datasets, horizontal_flip=False, random_crop=False, seed=3,
+                               num_threads=1, shard=shard)[0]
+    whole, shards = training_generator((0, 1)), [
+        training_generator((rank, workers)) for rank in range(workers)]
+    for _ in range(2):
+        batches = [list(generator.batches(4)) for generator in (whole, *shards)]
+        for (_, expected), *parts in zip(*batches, strict=True):
+            labels = np.concatenate([labels for _, labels in parts]).argmax(1)
+            assert sorted(labels) == sorted(expected.argmax(1))
+            for images, part in parts:  # blue is 20 times the label, minus the mean
+                assert ((images[:, 0, 0, 0] + 104) // 20 == part.argmax(1)).all()
+        for generator in (whole, *shards):
+            generator.reset_pointer()
