@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import platform
+import re
 
 import cv2
 import numpy as np
@@ -64,6 +65,7 @@ class RunFolder:
             raise ValueError(f'run_dir {self.path} is in use by another run, which has not ended '
                              'yet')
         self.lock = lock
+        delete_parts(self.path)
 
     def check_free(self):
         """Raise ValueError unless the folder is empty but for files of a run killed early."""
@@ -97,6 +99,13 @@ class RunFolder:
         """Write a text file, whole or not at all."""
         with new_file(os.path.join(self.path, name), replace=True, encoding='utf-8') as file:
             file.write(text)
+
+
+def delete_parts(path):
+    """Delete the unfinished files of new_file that a killed process left in a folder."""
+    for name in os.listdir(path):
+        if re.search(r'\.part-\d+$', name):
+            os.remove(os.path.join(path, name))
 
 
 def check_parent(run_dir):
