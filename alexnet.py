@@ -1,8 +1,9 @@
 """AlexNet as Caffe's bvlc_alexnet defines it: a TensorFlow graph, and its weights from a file.
 
 Krizhevsky et al., "ImageNet Classification with Deep Convolutional Neural Networks" (2012), in the
-variant of Caffe's models/bvlc_alexnet: local response normalisation comes before pooling (CaffeNet
-normalises after it), and conv2, conv4 and conv5 have two groups, one per GPU of the paper.
+variant of Caffe's models/bvlc_alexnet: local response normalisation comes before pooling, and
+conv2, conv4 and conv5 have two groups, one per GPU of the paper. Caffe's bvlc_reference_caffenet
+pools before it normalises; it is built with architecture='caffenet'.
 """
 
 import math
@@ -11,6 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from runtime.tf1 import assign_values, tf
+from weight_files.architecture import BLOCK_ENDS, resolve_architecture
 from weight_files.reader import (
     LAYER_SHAPES,
     check_layers,
@@ -31,9 +33,11 @@ class AlexNet:
         inference.
     num_classes: number of outputs of fc8.
     skip_layer: names of layers that `load_initial_weights` leaves at their random initial values.
-    weights_path: weight file; 'DEFAULT' is bvlc_alexnet.npy in the current folder.
+    weights_path: weight file; 'DEFAULT' is bvlc_alexnet.npy in the current folder; None: there is
+        none, for a graph whose values are restored or random.
     dropout_seed: int64 [2] tensor, which alone determines what dropout drops; None: TensorFlow
         draws anew in each step.
+    architecture: 'alexnet' normalises before it pools in blocks 1 and 2, 'caffenet' after it.
 
     outputs: {name: tensor} of conv1 norm1 pool1 conv2 norm2 pool2 conv3 conv4 conv5 pool5 fc6 fc7
         fc8, after ReLU and before dropout. Each can be fetched, or fed in place of being computed.
@@ -43,10 +47,13 @@ class AlexNet:
 
     def __init__(self, x: tf.Tensor, keep_prob: float | tf.Tensor, num_classes: int,
                  skip_layer: Sequence[str], weights_path: str | None = 'DEFAULT', *,
-                 dropout_seed: tf.Tensor | None = None):
+                 dropout_seed: tf.Tensor | None = None, architecture: str = 'alexnet'):
         unknown = ', '.join(sorted(set(skip_layer) - set(LAYERS)))
         if unknown:
             raise ValueError(f'no layer is called {unknown}; the layers are {" ".join(LAYERS)}')
+        if architecture not in BLOCK_ENDS:
+            raise ValueError(f'architecture {architecture} is not one of {" ".join(BLOCK_ENDS)}')
+        self.architecture = architecture
         self.x, self.keep_prob, self.num_classes = x, keep_prob, num_classes
         self.skip_layer, self.dropout_seed = tuple(skip_layer), dropout_seed
         self.weights_path = 'bvlc_alexnet.npy' if weights_path == 'DEFAULT' else weights_path
@@ -67,15 +74,20 @@ class AlexNet:
     def create_convolutions(self):
         """Build conv1 to pool5, which also fit images of other sizes; return pool5."""
         x = self.conv('conv1', self.x, size=11, filters=96, stride=4, padding='VALID')  # 55x55x96
-        x = self.register_output('norm1', local_response_norm(x))  # 55x55x96
-        x = self.register_output('pool1', max_pool(x))  # 27x27x96
+        x = self.norm_and_pool(1, x)  # 27x27x96
         x = self.conv('conv2', x, size=5, filters=256, groups=2)  # 27x27x256
-        x = self.register_output('norm2', local_response_norm(x))  # 27x27x256
-        x = self.register_output('pool2', max_pool(x))  # 13x13x256
+        x = self.norm_and_pool(2, x)  # 13x13x256
         x = self.conv('conv3', x, size=3, filters=384)  # 13x13x384
         x = self.conv('conv4', x, size=3, filters=384, groups=2)  # 13x13x384
         x = self.conv('conv5', x, size=3, filters=256, groups=2)  # 13x13x256
         return self.register_output('pool5', max_pool(x))  # 6x6x256
+
+    def norm_and_pool(self, block, x):
+        """Add norm1 and pool1, or norm2 and pool2, in the order of the architecture."""
+        functions = {'norm': local_response_norm, 'pool': max_pool}
+        for kind in BLOCK_ENDS[self.architecture]:
+            x = self.register_output(f'{kind}{block}', functions[kind](x))
+        return x
 
     def conv(self, layer, x, size, filters, stride=1, padding='SAME', groups=1):
         """Add a convolution with biases and ReLU, [n, height, width, filters]."""
@@ -95,8 +107,8 @@ class AlexNet:
     def fully_connected(self, layer, x, units, stddev, bias=0.0, relu=True):
         """Add a fully connected layer, [n, units]; relu is False for the logits.
 
-        Caffe's bvlc_alexnet has the same initial values. With He's the loss would explode: the
-        norm of pool5 is about 1000.
+        Standard deviation and bias are those of Caffe's bvlc_alexnet. With He's the loss would
+        explode: the norm of pool5 is about 1000.
         """
         weights, biases = self.make_variables(layer, [int(x.shape[1]), units], stddev, bias)
         x = tf.nn.bias_add(matrix_product(x, tf.convert_to_tensor(weights)), biases)
@@ -135,10 +147,13 @@ class AlexNet:
     def load_initial_weights(self, session: tf.Session) -> None:
         """Give every layer that is not skipped its values from the weight file.
 
-        Names and shapes are compared first: a ValueError names every difference, and then no
-        variable has changed. Layers of the file that are skipped are ignored. Layers that AlexNet
-        does not have are ignored too, and named on the screen.
+        Architecture, names and shapes are compared first: a ValueError names every difference, and
+        then no variable has changed. Layers of the file that are skipped are ignored. Layers that
+        AlexNet does not have are ignored too, and named on the screen.
         """
+        if self.weights_path is None:
+            raise ValueError('weights_path is None: there are no weights to load')
+        resolve_architecture(self.architecture, self.weights_path)
         pretrained = read_weights(self.weights_path)
         loaded = [layer for layer in LAYERS if layer not in self.skip_layer]
         check_layers(self.weights_path, pretrained,

@@ -138,8 +138,12 @@ class ImageDataGenerator:
             self.prefetched = prefetch_map(self.load, rest, self.pool, ahead)
         indices = self.take_indices(batch_size)
         images = np.empty((len(indices), *self.crop_size[::-1], 3), np.float32)
-        for row in range(len(indices)):
-            images[row] = next(self.prefetched)
+        try:
+            for row in range(len(indices)):
+                images[row] = next(self.prefetched)
+        except ValueError:
+            self.cancel_prefetch()  # a generator that has raised yields nothing more
+            raise
         return images, self.one_hot(indices)
 
     def batches(self, batch_size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:

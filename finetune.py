@@ -10,7 +10,7 @@ from typing import Literal
 from alexnet import LAYERS
 from inputs.checks import read_checked_datasets
 from reports.run_log import NoLog, RunLog
-from reports.screen import class_table, layer_table
+from reports.screen import class_table, layer_table, warn_of_starter_weights
 from run_folder.checkpoints import make_checkpoints
 from run_folder.folder import RunFolder
 from run_folder.metrics import best_row
@@ -32,7 +32,6 @@ from training.setup import (
 from training.sources import CacheOptions, make_generators, make_sources
 from training.steps import epoch_metrics, evaluate, has_ended, remaining_epochs, train_epoch
 from training.strategy import broadcast_variables, build_broadcast
-from weight_files.find import is_starter
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,8 +52,12 @@ class Settings(CheckedSettings):
         False, 'cut 227x227 out of 256x256: at random in training, the centre in validation')
 
     weights_path: str = flag(
-        'auto', 'a .npy or .caffemodel file; none: random values; auto: bvlc_alexnet.npy, '
-        'downloaded if it is missing, or else the starter weights', group='Network', is_path=True)
+        'auto', 'a .npy or .caffemodel file; none: random values; auto: bvlc_alexnet, downloaded '
+        'if it is missing, or else the starter weights; caffenet: bvlc_reference_caffenet, '
+        'downloaded if it is missing', group='Network', is_path=True)
+    architecture: Literal['auto', 'alexnet', 'caffenet'] = flag(
+        'auto', 'caffenet pools before it normalises, alexnet after it; auto: as the weight file '
+        'says, or else alexnet')
     train_layers: tuple[str, ...] = flag(
         ('fc7', 'fc8'), f'layers to train, of {" ".join(LAYERS)}', choices=LAYERS)
     skip_layers: tuple[str, ...] | None = flag(
@@ -107,12 +110,6 @@ class Settings(CheckedSettings):
         20, 'steps between histograms in TensorBoard, increasing in a long run', low=1)
 
 
-STARTER_WARNING = (
-    'WARNING: these are not the ImageNet weights. conv1 to conv5 are starter weights, which have '
-    'seen drawings alone, and fc6, fc7 and fc8 start from random values: results on real photos '
-    'will be far below those with the ImageNet weights. See docs/weights.md')
-
-
 def finetune(settings: Settings) -> tuple[float, int, str]:
     """Train a network; return (best validation accuracy, its epoch, the run folder).
 
@@ -152,8 +149,8 @@ def finetune(settings: Settings) -> tuple[float, int, str]:
         run_dir = workers.broadcast(lambda: folder.write(stored, datasets.class_names))
         checkpoints.begin(session, run_dir, progress)
         log = stack.enter_context(NoLog() if not is_chief else RunLog(
-            run_dir, stored, command_line('finetune.py', settings), datasets, generators, layers,
-            history, step=session.run(training.step)))
+            run_dir, stored, training_command(settings), datasets, generators, layers, history,
+            step=session.run(training.step)))
         log.begin(lambda: session.run(training.model.variables['conv1'][0]))
         if history:
             recall_best(session, checkpoints, broadcast_ops, progress, log, validate)
@@ -175,6 +172,11 @@ def finetune(settings: Settings) -> tuple[float, int, str]:
     return best['val_accuracy'], best['epoch'], run_dir
 
 
+def training_command(settings):
+    """Return the shell command that makes a run with these settings again, in a new folder."""
+    return command_line('finetune.py', dataclasses.replace(settings, run_dir=None, resume=None))
+
+
 def print_on(is_chief, lines):
     """Print lines on the chief alone."""
     if is_chief:
@@ -190,10 +192,10 @@ def read_inputs(settings, devices, folder):
         skip_broken=settings.skip_broken, cache_dir=settings.cache_dir,
         num_threads=settings.num_threads,
         distribute=functools.partial(find_broken_on_all, workers))
-    stored_path = folder.settings['weights_path'] if folder.settings else None
-    weights_path = workers.broadcast(lambda: choose_weights(
-        settings.weights_path, stored_path, os.path.dirname(os.path.abspath(__file__))))
-    setup = make_setup(settings, datasets, weights_path)
+    project = os.path.dirname(os.path.abspath(__file__))
+    weights_path, architecture = workers.broadcast(lambda: choose_weights(
+        settings.weights_path, settings.architecture, folder.settings, project))
+    setup = make_setup(settings, datasets, weights_path, architecture)
     stored = settings_to_store(dataclasses.asdict(settings), setup, datasets)
     check_agreement(workers, stored)
     return datasets, setup, stored
@@ -217,16 +219,6 @@ def recall_best(session, checkpoints, broadcast_ops, progress, log, validate):
     log.show_best(*validate().predictions)
     checkpoints.restore_last(session, progress)
     broadcast_variables(session, broadcast_ops)
-
-
-@contextlib.contextmanager
-def warn_of_starter_weights(weights_path):
-    """Warn before and after a block that trains on starter weights."""
-    if is_starter(weights_path):
-        print(STARTER_WARNING, file=sys.stderr)
-    yield
-    if is_starter(weights_path):
-        print(STARTER_WARNING, file=sys.stderr)
 
 
 def main(arguments):

@@ -6,13 +6,15 @@ import hashlib
 import os
 from collections import Counter, defaultdict
 
-from inputs.folders import check_images, find_files
+from inputs.class_names import describe_bad_name, show_classes, sort_classes
+from inputs.folders import check_images, find_files, format_notes
 from runtime.command import run_command
 from runtime.files import new_file, printable
 from runtime.flags import CheckedSettings, flag, parse_settings, positional
 
 LISTS = ('train.txt', 'val.txt', 'labels.txt')
-SHOWN_NAMES = 3  # names printed per note
+# What a list takes for a comment or for a byte order mark where a line begins with it.
+UNLIKE_PATHS = ('# ', '\ufeff')
 # Common names of folders that hold subsets, not classes.
 SUBSET_NAMES = {'train', 'training', 'val', 'valid', 'validation', 'test', 'testing'}
 
@@ -105,19 +107,18 @@ def content_hash(image):
         return hashlib.blake2b(file.read()).digest()
 
 
-def sort_classes(names):
-    """Return class names by number if all of them are numbers, else alphabetically."""
-    are_numbers = all(name.isascii() and name.isdigit() for name in names)
-    return sorted(names, key=int if are_numbers else None)
-
-
 def list_lines(images, folder, output, class_names):
     """Return the lines of a list in the folder `output`.
 
-    Paths are relative to it unless `folder` is an absolute path.
+    Paths are relative to it unless `folder` is an absolute path. Raises ValueError for a folder
+    whose name a list cannot hold.
     """
     if not os.path.isabs(folder):
         folder = os.path.relpath(os.path.abspath(folder), os.path.realpath(output))
+    if folder[0].isspace() or folder.startswith(UNLIKE_PATHS):
+        folder = os.path.join('.', folder)
+    if '\n' in folder or '\r' in folder:
+        raise ValueError(f'{printable(folder)}: a list cannot hold the name of this folder')
     numbers = {name: number for number, name in enumerate(class_names)}
     return [f'{os.path.join(folder, image.name)} {numbers[image.class_name]}' for image in images]
 
@@ -149,22 +150,18 @@ def check_folders(settings):
 
 
 def check_class_names(folder, names):
-    """Raise ValueError unless there are two or more printable names that are not subsets'."""
-    if len(names) < 2 or any(name != name.strip() or not name.isprintable() for name in names):
-        raise ValueError(f'{folder} should hold two or more class folders with images, and '
-                         f'printable names; found: {", ".join(map(ascii, names)) or "none"}')
+    """Raise ValueError unless there are two or more legal names that are not subsets'."""
+    for name in names:
+        problem = describe_bad_name(name)
+        if problem or name != name.strip():
+            raise ValueError(f'{folder}: class folder {ascii(name)}: '
+                             f'{problem or "a blank at the start or end"}; rename it')
+    if len(names) < 2:
+        raise ValueError(f'{folder} should hold two or more class folders with images; found: '
+                         f'{show_classes(names) or "none"}')
     if SUBSET_NAMES.issuperset(name.lower() for name in names):
         raise ValueError(f'{folder} holds {" and ".join(names)}, which are no classes: call them '
                          'train and val, or name the one with the class folders')
-
-
-def print_notes(notes):
-    """Print a line per note: how many names it has, and the first ones."""
-    for note, names in notes.items():
-        if names:
-            more = ', ...' if len(names) > SHOWN_NAMES else ''
-            shown = ', '.join(map(printable, names[:SHOWN_NAMES]))
-            print(f'{len(names):,} {note}: {shown}{more}')
 
 
 def make_lists(settings):
@@ -187,7 +184,8 @@ def make_lists(settings):
     lists = [list_lines(part, settings.folder, settings.output, class_names)
              for part in (train, val)]
     write_lists(settings.output, dict(zip(LISTS, [*lists, class_names], strict=True)))
-    print_notes(notes)
+    for line in format_notes(notes):
+        print(line)
     print(f'{len(class_names)} classes, {len(train):,} images in train.txt, '
           f'{len(val):,} in val.txt')
 

@@ -29,7 +29,7 @@ class Settings(CheckedSettings):
     """Predict the classes of images with a finished run; evaluate it if a list has labels."""
 
     run: str = positional(
-        'run folder, or one of its checkpoints: runs/x/checkpoints/best-7', is_path=True)
+        'run folder, or one of its checkpoints: runs/x/checkpoints/last', is_path=True)
     inputs: tuple[str, ...] = positional(
         'images, folders of images, or lists (.txt) of images, with or without labels',
         is_path=True)

@@ -1,13 +1,28 @@
 """Images named on a command line: files, folders, and lists with or without labels."""
 
 import os
+import re
+import sys
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from inputs.folders import find_images
-from inputs.lists import check_labels, read_label, read_lines, read_list, split_line
+from inputs.class_names import number_classes
+from inputs.folders import IMAGE_SUFFIXES, find_images, format_notes
+from inputs.lists import (
+    check_labels,
+    describe_bad_line,
+    read_label,
+    read_lines,
+    read_list,
+    split_line,
+)
+from inputs.text_files import raise_errors
+from runtime.files import printable
+
+SUFFIX_AND_MORE = re.compile(rf'({"|".join(map(re.escape, IMAGE_SUFFIXES))})[\s,;]', re.IGNORECASE)
 
 
 class Inputs(NamedTuple):
@@ -38,8 +53,17 @@ def read_input(name, class_names):
     """Return the Inputs of one image, folder or list."""
     if name.lower().endswith('.txt') and not os.path.isdir(name):
         return read_input_list(name, class_names)
-    paths = find_images(name) if os.path.isdir(name) else [name]
+    paths = read_folder(name) if os.path.isdir(name) else [name]
     return Inputs(paths, [''] * len(paths), None)
+
+
+def read_folder(folder):
+    """Return the paths of the images in a folder; report what is left out on standard error."""
+    notes = defaultdict(list)
+    paths = find_images(folder, notes)
+    if notes:
+        print(f'{printable(folder)}: {"; ".join(format_notes(notes))}', file=sys.stderr)
+    return paths
 
 
 def read_input_list(list_file, class_names):
@@ -54,14 +78,37 @@ def read_input_list(list_file, class_names):
     else:
         folder, labels = os.path.dirname(list_file), None
         paths = [os.path.join(folder, line.strip()) for line in lines.values()]
+        check_no_labels(list_file, lines, paths, class_names)
     return Inputs(paths, [f'{list_file}:{number}: ' for number in lines], labels)
+
+
+def check_no_labels(list_file, lines, paths, class_names):
+    """Raise ValueError naming every line that ends in a label which is none of the run's.
+
+    lines: {line number: line}. paths: of the lines, if they have no labels.
+    """
+    errors = []
+    for (number, line), path in zip(lines.items(), paths, strict=True):
+        if ends_in_label(path):
+            text = describe_bad_line(split_line(line, {}), class_names)
+            errors.append((number, f'{list_file}:{number}: {text}'))
+    raise_errors(errors)
 
 
 def has_labels(lines, class_names):
     """Return whether any line of a list ends in a label."""
-    class_numbers = {name: number for number, name in enumerate(class_names)}
+    class_numbers = number_classes(class_names)
     for line in lines:
-        parts = split_line(line.strip(), class_numbers)
+        parts = split_line(line, class_numbers)
         if len(parts) == 2 and read_label(parts[1], class_numbers) is not None:
             return True
     return False
+
+
+def ends_in_label(path):
+    """Return whether a path from a list is none, but seems to be a path and a label."""
+    if os.path.lexists(path):
+        return False
+    if SUFFIX_AND_MORE.search(os.path.basename(path)) and not path.lower().endswith(IMAGE_SUFFIXES):
+        return True
+    return os.path.isfile(path.rsplit(maxsplit=1)[0])

@@ -1,15 +1,21 @@
-"""List files and class names: parsed, with every error named by file and line."""
+"""List files: parsed, with every error named by file and line."""
 
 import os
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
+from inputs.class_names import (
+    compose,
+    find_labels_file,
+    number_classes,
+    read_list_class_names,
+    show_classes,
+)
+from inputs.text_files import format_errors, raise_errors, read_text
 from runtime.files import printable
 
-SHOWN_ERRORS = 20
 SKIP_HINT = 'skip_broken leaves out images that are missing or broken'
 
 
@@ -58,52 +64,47 @@ def read_datasets(train_file: str, val_file: str, labels_file: str | None = None
     Raises ValueError naming every wrong line, and broken images unless skip_broken; OSError for a
     missing list.
     """
-    class_names = find_class_names(train_file, labels_file, num_classes)
+    labels_file = find_labels_file(train_file, labels_file)
+    class_names = read_list_class_names(labels_file, num_classes) if labels_file else None
     train, train_errors = parse_list(train_file, class_names)
     val, val_errors = parse_list(val_file, class_names)
     if not train.paths or not val.paths:
         raise_errors(train_errors + val_errors)
-    count = count_classes(train, val, class_names, num_classes)
+    count = count_classes(
+        train, val, len(class_names) if class_names else num_classes, train_errors + val_errors)
     broken = find_broken([train, val])
     reported = {} if skip_broken else broken
-    train_errors += label_errors(train, count) + broken_lines([train], reported)
-    val_errors += label_errors(val, count) + broken_lines([val], reported)
+    train_errors += label_errors(train, count, labels_file) + broken_lines([train], reported)
+    val_errors += label_errors(val, count, labels_file) + broken_lines([val], reported)
     raise_errors(sorted(train_errors) + sorted(val_errors), SKIP_HINT if reported else '')
     data = Datasets(train, val, class_names or [str(number) for number in range(count)])
     return drop_images(data, broken), broken
 
 
-def find_class_names(train_file, labels_file, num_classes):
-    """Return the class names of labels_file, or of labels.txt beside train_file; None without."""
-    beside = os.path.join(os.path.dirname(train_file), 'labels.txt')
-    if labels_file is None and os.path.isfile(beside):
-        labels_file = beside
-    if not labels_file:
-        return None
-    names = read_class_names(labels_file)
-    if num_classes not in (None, len(names)):
-        raise ValueError(f'num_classes {num_classes}, but {labels_file} names {len(names)} classes')
-    return names
+def count_classes(train, val, known, errors):
+    """Return the number of classes: `known`, or by the largest label of two lists if that is None.
 
-
-def count_classes(train, val, class_names, num_classes):
-    """Return the number of classes; raise ValueError for one class, or for a label too large."""
-    known = len(class_names) if class_names else num_classes
-    count = known or 1 + int(max(train.labels.max(), val.labels.max()))
-    if count < 2 or not known and count > len(train.paths):
-        raise ValueError(f'the labels mean {count} classes for {len(train.paths)} training images: '
-                         f'look for a wrong label in {train.file} and {val.file}, or set '
-                         'num_classes')
-    return count
+    Raises ValueError for one class, and for more than there are training images; but if lines are
+    wrong, for these `errors`, [(line number, error)], as they may be the reason.
+    """
+    part = max(train, val, key=lambda part: part.labels.max())
+    count = known or 1 + int(part.labels.max())
+    if count >= 2 and (known or count <= len(train.paths)):
+        return count
+    raise_errors(errors)
+    line = part.lines[part.labels.argmax()]
+    raise ValueError(f'the labels mean {count} classes for {len(train.paths)} training images: '
+                     f'look for a wrong label, the largest is in {part.file}:{line}, or set '
+                     'num_classes')
 
 
 def read_list(list_file: str, class_names: Sequence[str] | None = None) -> ImageList:
     """Return the ImageList of a file with one image per line: path, blanks or tab, label.
 
-    The label follows the last blank: a 0-based number, or one of `class_names`; a name that
-    contains blanks follows a tab. UTF-8 with or without BOM, any line end. Blank lines and lines
-    that begin with '# ' are skipped. Relative paths start at the folder of the list. Raises
-    ValueError naming every line without a path or a legal label; OSError for a missing file.
+    The label follows the last blank: a 0-based number, or one of `class_names`, compared in NFC;
+    a name that contains blanks follows a tab. UTF-8 with or without BOM, any line end. Blank lines
+    and lines that begin with '# ' are skipped. Relative paths start at the folder of the list.
+    Raises ValueError naming every line without a path or a legal label; OSError for a missing file.
     """
     image_list, errors = parse_list(list_file, class_names)
     raise_errors(errors)
@@ -115,7 +116,7 @@ def parse_list(list_file, class_names):
 
     errors: [(line number, error)].
     """
-    class_numbers = {name: number for number, name in enumerate(class_names or ())}
+    class_numbers = number_classes(class_names or ())
     folder = os.path.dirname(list_file)
     paths, labels, lines, errors = [], [], [], []
     for number, line in read_lines(list_file):
@@ -140,21 +141,21 @@ def read_lines(list_file: str) -> Iterator[tuple[int, str]]:
 
     Raises ValueError for UTF-16 and for a file that is not text.
     """
-    with open(list_file, encoding='utf-8-sig', errors='surrogateescape') as file:
-        for number, line in enumerate(file, 1):
-            if number == 1 and line[:2] in ('\udcff\udcfe', '\udcfe\udcff'):
-                raise ValueError(f'{list_file} is UTF-16 text; save it as UTF-8')
-            if '\0' in line:
-                raise ValueError(f'{list_file}:{number} holds a zero byte: this is no text file')
-            if not line.isspace() and not line.startswith('# '):
-                yield number, line
+    for number, line in read_text(list_file):
+        if not line.isspace() and not line.startswith('# '):
+            yield number, line
 
 
 def split_line(line: str, class_numbers: dict[str, int]) -> list[str]:
-    """Return [path, label] of a line that is not blank; [path] if the line is a single word."""
-    parts = line.strip().rsplit('\t', 1)
-    if len(parts) == 2 and parts[1] in class_numbers:  # a name that may contain blanks
-        return parts
+    """Return [path, label] of a line that is not blank; [path] if the line is a single word.
+
+    A class name after a tab may contain blanks, and one after a blank U+00A0 and its like, where
+    rsplit would cut it.
+    """
+    for separator in '\t ' if class_numbers else '':
+        path, found, label = line.strip().rpartition(separator)
+        if found and compose(label) in class_numbers:
+            return [path, label]
     return line.rsplit(maxsplit=1)
 
 
@@ -162,52 +163,15 @@ def read_label(text: str, class_numbers: dict[str, int]) -> int | None:
     """Return the class number that a label means, or None if it means none."""
     if text.isascii() and text.isdigit() and len(text) < 9:
         return int(text)
-    return class_numbers.get(text)
+    return class_numbers.get(compose(text))
 
 
 def describe_bad_line(parts, class_names):
     """Return the error of a line without a path or a legal label, given its split_line."""
     if len(parts) == 1:
         return f'"{printable(parts[0])}" needs an image path, a blank and a label'
-    names = ' or one of the names in labels_file' if class_names else ''
+    names = f' or a class name ({show_classes(class_names)})' if class_names else ''
     return f'label "{printable(parts[1])}" is not a 0-based class number{names}'
-
-
-def format_errors(errors):
-    """Return the first SHOWN_ERRORS of [(line number, error)] as text, and how many there are."""
-    texts = [text for _, text in errors[:SHOWN_ERRORS]]
-    if len(errors) > SHOWN_ERRORS:
-        texts.append(f'... {len(errors)} such lines in all')
-    return '\n'.join(texts)
-
-
-def raise_errors(errors, hint=''):
-    """Raise ValueError with [(line number, error)] and a hint; return if there is no error."""
-    if errors:
-        raise ValueError(f'{format_errors(errors)}\n{hint}'.rstrip())
-
-
-def read_class_names(labels_file: str) -> list[str]:
-    """Return the class names of a file with one per line, in the order of their numbers.
-
-    Raises ValueError naming every line that is empty or not printable UTF-8, and repeated names.
-    """
-    with open(labels_file, encoding='utf-8-sig', errors='surrogateescape') as file:
-        names = [line.strip() for line in file]
-    while names and not names[-1]:
-        names.pop()
-    errors = []
-    for number, name in enumerate(names, 1):
-        if not name or not name.isprintable():
-            text = 'the name is not UTF-8 text' if name else 'no name'
-            errors.append((number, f'{labels_file}:{number}: {text}'))
-    raise_errors(errors)
-    if not names:
-        raise ValueError(f'{labels_file}: no class name')
-    repeated = sorted(name for name, count in Counter(names).items() if count > 1)
-    if repeated:
-        raise ValueError(f'{labels_file}: {", ".join(repeated)} more than once')
-    return names
 
 
 def check_labels(image_list: ImageList, num_classes: int) -> None:
@@ -215,10 +179,14 @@ def check_labels(image_list: ImageList, num_classes: int) -> None:
     raise_errors(label_errors(image_list, num_classes))
 
 
-def label_errors(image_list, num_classes):
-    """Return [(line number, error)] of every line whose label is not below `num_classes`."""
+def label_errors(image_list, num_classes, labels_file=None):
+    """Return [(line number, error)] of every line whose label is not below `num_classes`.
+
+    labels_file: names the classes; None: none does.
+    """
     file, labels, lines = image_list.file, image_list.labels, image_list.lines
-    known = f'there are {num_classes} classes, 0 to {num_classes - 1}'
+    source = f', in {labels_file}' if labels_file else ''
+    known = f'there are {num_classes} classes, 0 to {num_classes - 1}{source}'
     return [(lines[i], f'{file}:{lines[i]}: label {labels[i]}, but {known}')
             for i in np.flatnonzero(labels >= num_classes)]
 

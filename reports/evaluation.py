@@ -51,13 +51,18 @@ def row_fractions(matrix: np.ndarray) -> np.ndarray:
     return matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
 
 
-def class_scores(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return (precision, recall, F1) per class of a confusion matrix, float64 [n]; 0 for 0 / 0."""
-    hits, predicted, true = np.diag(matrix), matrix.sum(0), matrix.sum(1)
+def class_scores(labels, predicted, num_classes: int) -> tuple:
+    """Return (images int64, precision, recall, F1 float64) per class, [num_classes]; 0 for 0 / 0.
+
+    labels, predicted: class numbers, int [n].
+    """
+    labels, predicted = np.asarray(labels), np.asarray(predicted)
+    hits, predicted, true = (np.bincount(numbers, minlength=num_classes) for numbers in (
+        labels[labels == predicted], predicted, labels))
     precision = hits / np.maximum(predicted, 1)
     recall = hits / np.maximum(true, 1)
     f1 = 2 * hits / np.maximum(predicted + true, 1)  # the harmonic mean of precision and recall
-    return precision, recall, f1
+    return true, precision, recall, f1
 
 
 def log_softmax(logits: np.ndarray) -> np.ndarray:
@@ -91,24 +96,26 @@ class Evaluation:
         """Return the scores of all images that were added, at least one, as a dict fit for JSON.
 
         Means are over images: accuracy, top5_accuracy if there are more than 5 classes, loss
-        (cross-entropy in nats). mistakes are the most confident ones.
+        (cross-entropy in nats). confusion_matrix is None for more than MOST_CLASSES. mistakes
+        are the most confident ones.
         """
         positions, predicted, probabilities, losses, in_top5 = map(
             np.concatenate, zip(*self.batches, strict=True))
         predictions = Predictions(self.labels[positions], predicted, probabilities)
-        matrix = confusion_matrix(predictions.labels, predicted, len(self.class_names))
+        matrix = predictions.confusion_matrix(len(self.class_names))
         scores = {'images': len(positions),
                   'accuracy': float((predicted == predictions.labels).mean())}
         if len(self.class_names) > 5:
             scores['top5_accuracy'] = float(in_top5.mean())
         return scores | {
-            'loss': float(losses.mean()), 'classes': self.class_records(matrix),
-            'confusion_matrix': matrix.tolist(),
+            'loss': float(losses.mean()), 'classes': self.class_records(predictions),
+            'confusion_matrix': None if matrix is None else matrix.tolist(),
             'mistakes': self.mistake_records(positions, predictions)}
 
-    def class_records(self, matrix):
-        """Return [{name, images, precision, recall, f1} per class] of a confusion matrix."""
-        columns = (column.tolist() for column in (matrix.sum(1), *class_scores(matrix)))
+    def class_records(self, predictions):
+        """Return [{name, images, precision, recall, f1} per class] of Predictions."""
+        scores = class_scores(predictions.labels, predictions.classes, len(self.class_names))
+        columns = (column.tolist() for column in scores)
         keys = 'name', 'images', 'precision', 'recall', 'f1'
         return [dict(zip(keys, values, strict=True))
                 for values in zip(self.class_names, *columns, strict=True)]
@@ -166,7 +173,7 @@ def shorten(class_name):
 
 def class_recall(matrix: np.ndarray) -> np.ndarray:
     """Return the recall of each class, float64 [n], 0..1; NaN for a class without images."""
-    return np.where(matrix.sum(1) > 0, class_scores(matrix)[1], np.nan)
+    return np.where(matrix.sum(1) > 0, np.diag(row_fractions(matrix)), np.nan)
 
 
 def weakest_classes(matrix: np.ndarray, count: int) -> list[int]:

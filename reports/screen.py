@@ -1,9 +1,10 @@
 """Lines for the screen, at most 80 letters wide: tables, the epochs, the end of a run."""
 
+import contextlib
 import datetime
 import shlex
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np
 
@@ -17,12 +18,18 @@ from reports.evaluation import (
 )
 from runtime.files import printable
 from runtime.tables import format_table
+from weight_files.find import is_starter
 
 MOST_CLASSES = 20  # classes up to which the class table shows all
 LINES_BETWEEN_HEADERS = 20
 EPOCH_COLUMNS = ('epoch', 'train loss', 'accuracy', 'val loss', 'accuracy', 'rate', 'images/s',
                  'time left')
 EPOCH_WIDTHS = 7, 10, 8, 8, 8, 8, 8, 9
+
+STARTER_WARNING = (
+    'WARNING: these are not the ImageNet weights. conv1 to conv5 are starter weights, which have '
+    'seen drawings alone, and fc6, fc7 and fc8 start from random values: results on real photos '
+    'will be far below those with the ImageNet weights. See docs/weights.md')
 
 
 def layer_table(model, trained_layers: Collection[str],
@@ -89,10 +96,14 @@ def format_loss(loss):
 
 
 class EpochPrinter:
-    """Prints a line per epoch, headers between them, and each warning once."""
+    """Prints a line per epoch, headers between them, and each warning once.
+
+    warnings: {problem: advice} for the last epoch.
+    """
 
     def __init__(self, num_epochs: int):
         self.num_epochs, self.lines, self.warnings = num_epochs, 0, {}
+        self.printed = set()
 
     def print_epoch(self, rows: Sequence[dict]):
         """Print the line of the last of `rows`, and a header if the last one is far above."""
@@ -106,8 +117,10 @@ class EpochPrinter:
     def warn(self, warnings: dict[str, str]):
         """Print each of {problem: advice} on standard error the first time that it occurs."""
         for problem, advice in warnings.items():
-            if problem not in self.warnings:
+            if problem not in self.printed:
                 print(f'WARNING: {advice}', file=sys.stderr)
+        self.printed.update(warnings)
+        self.warnings.clear()
         self.warnings.update(warnings)
 
 
@@ -130,3 +143,13 @@ def closing_lines(best: dict, guessing: float, matrix: np.ndarray | None,
                 f'{times} taken for {printable(class_names[other], 24)}')
     return [*lines, f'to look at: {run_dir}/report.html, or tensorboard --logdir '
             f'{shlex.quote(run_dir)}']
+
+
+@contextlib.contextmanager
+def warn_of_starter_weights(weights_path: str | None) -> Iterator[None]:
+    """Warn before and after a block that trains on starter weights."""
+    if is_starter(weights_path):
+        print(STARTER_WARNING, file=sys.stderr)
+    yield
+    if is_starter(weights_path):
+        print(STARTER_WARNING, file=sys.stderr)

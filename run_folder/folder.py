@@ -15,6 +15,7 @@ from run_folder.stored_paths import resolve_paths, working_dir
 from runtime.files import new_file
 from runtime.locks import FolderLock
 from runtime.tf1 import tf
+from weight_files.architecture import BLOCK_ENDS
 
 LOCK = '.lock'
 FORMAT = 1  # of the run folder; the next number is for a change that older versions would misread
@@ -142,6 +143,7 @@ def read_settings(path: str) -> dict:
         raise ValueError(f'settings.json has format {found!r:.99}, and this version reads {FORMAT} '
                          'only: use the version that made the run, or train again')
     settings.setdefault('scale_size', [IMAGE_SIZE, IMAGE_SIZE])
+    settings.setdefault('architecture', 'alexnet')  # the only one that older versions had
     check_values(settings)
     return settings
 
@@ -162,6 +164,8 @@ def check_values(settings):
         'scale_size': is_list_of(scale_size, 2, int)
         and all(IMAGE_SIZE <= side <= LARGEST_SCALE for side in scale_size),
         'image_mean': is_list_of(mean, 3, float) and all(0 <= value <= 255 for value in mean),
+        'weights_path': isinstance(settings.get('weights_path', ''), str),
+        'architecture': settings['architecture'] in list(BLOCK_ENDS),
         'precision': settings.get('precision') in ('float32', 'bfloat16')}
     for name, is_legal in legal.items():
         if not is_legal:

@@ -5,7 +5,7 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from inputs.lists import read_class_names
+from inputs.class_names import read_class_names
 from run_folder.checkpoint_files import Progress, read_progress
 from run_folder.folder import RunFolder, is_run, read_run_settings
 from run_folder.metrics import read_rows
@@ -13,8 +13,8 @@ from runtime.flags import flag_text, parse_settings
 
 # Settings that cannot change when a run is resumed.
 UNCHANGEABLE_SETTINGS = (
-    'num_classes', 'weights_path', 'train_layers', 'skip_layers', 'optimizer', 'batch_size', 'seed',
-    'random_crop', 'precision', 'train_images', 'val_images')
+    'num_classes', 'weights_path', 'architecture', 'train_layers', 'skip_layers', 'optimizer',
+    'batch_size', 'seed', 'random_crop', 'precision', 'train_images', 'val_images')
 # Older names of settings in settings.json.
 OLDER_NAMES = {'pretrained_lr_share': 'pretrained_lr_mult'}
 

@@ -8,9 +8,9 @@ from typing import NamedTuple
 import numpy as np
 
 from alexnet import LAYERS, AlexNet
-from inputs.lists import read_class_names
+from inputs.class_names import read_class_names
 from run_folder.checkpoint_files import tensorflow_path
-from run_folder.folder import check_small_file, read_settings
+from run_folder.folder import check_small_file, is_run, read_settings
 from runtime.files import printable
 from runtime.tf1 import error_line, tf
 
@@ -22,12 +22,14 @@ class TrainedRun(NamedTuple):
     scale_size: tuple         # (width, height) in pixels, to which whole images are scaled
     image_mean: np.ndarray    # float32 [3], blue, green, red
     precision: str            # of matrix products, 'float32' or 'bfloat16'
+    architecture: str         # 'alexnet' or 'caffenet'
     checkpoints: tuple        # path prefixes: the chosen checkpoint, and `frozen` if it exists
 
 
 def read_run(path: str, checkpoint: str | None = None) -> TrainedRun:
-    """Return the TrainedRun of a run folder, or of one of its checkpoints, x/checkpoints/best-7.
+    """Return the TrainedRun of a run folder, or of one of its checkpoints: x/checkpoints/best-7.
 
+    x/checkpoints/best and x/checkpoints/last, the text files, name a checkpoint as well.
     checkpoint: 'best', 'last', or the number of an epoch that has a checkpoint; None: 'best'.
     The folder may be a stranger's: its files are only data, and none makes another file be read.
     Raises ValueError, in one line, for anything but a run in the current format.
@@ -37,8 +39,11 @@ def read_run(path: str, checkpoint: str | None = None) -> TrainedRun:
         raise ValueError(f'{path} is a checkpoint already: leave out --checkpoint {checkpoint}')
     try:
         settings, class_names = read_description(folder)
-        names = [name or find_checkpoint(folder, checkpoint or 'best')]
-        if os.path.exists(os.path.join(folder, 'checkpoints', 'frozen.index')):
+        if not name or name in ('best', 'last'):
+            name = find_checkpoint(folder, name or checkpoint or 'best')
+        names = [name]
+        has_frozen = os.path.exists(os.path.join(folder, 'checkpoints', 'frozen.index'))
+        if has_frozen and name != 'frozen':
             names.append('frozen')
     except (OSError, ValueError) as error:
         text = str(error).splitlines()[0]
@@ -47,7 +52,8 @@ def read_run(path: str, checkpoint: str | None = None) -> TrainedRun:
         raise ValueError(f'{printable(path)} cannot be used: {text}') from error
     return TrainedRun(
         class_names, tuple(settings['scale_size']), np.array(settings['image_mean'], np.float32),
-        settings['precision'], tuple(os.path.join(folder, 'checkpoints', name) for name in names))
+        settings['precision'], settings['architecture'],
+        tuple(os.path.join(folder, 'checkpoints', name) for name in names))
 
 
 def read_description(folder):
@@ -68,10 +74,14 @@ def read_description(folder):
 def split_run_path(path):
     """Return (run folder, name of the checkpoint) of a path to a checkpoint or one of its files.
 
-    For the path of a run folder, the name is None.
+    The name may be that of the text file `best` or `last`. For the path of a run folder, or of
+    the folder checkpoints in it, the name is None.
     """
     parent, name = os.path.split(os.path.abspath(path))
-    if os.path.basename(parent) == 'checkpoints' and not os.path.isdir(path):
+    if os.path.isdir(path):
+        is_inner = name == 'checkpoints' and is_run(parent) and not is_run(path)
+        return (parent if is_inner else path), None
+    if os.path.basename(parent) == 'checkpoints':
         return os.path.dirname(parent), re.sub(r'\.(index|data-[-\w]+)$', '', name)
     return path, None
 
@@ -115,7 +125,8 @@ def rebuild_network(run: TrainedRun,
     def get_zeros(getter, *arguments, initializer, **options):
         return getter(*arguments, initializer=tf.zeros_initializer(), **options)
     with tf.variable_scope('', custom_getter=get_zeros):
-        model = AlexNet(images, 1.0, len(run.class_names), LAYERS)
+        model = AlexNet(images, 1.0, len(run.class_names), LAYERS,
+                        architecture=run.architecture)
     missing = {variable.op.name: variable
                for pair in model.variables.values() for variable in pair}
     savers = {}

@@ -2,13 +2,31 @@
 
 import contextlib
 import os
+import unicodedata
 from collections.abc import Iterator
 from typing import IO
 
+# Letters that reorder others on the screen (Unicode Standard Annex 9), and the byte order mark.
+REORDERING = '\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufeff'
+
+
+def is_harmless(letter: str) -> bool:
+    """Return whether a letter is fit for the screen, also if it is invisible there.
+
+    Persian, Hindi and emoji need joiners, others the blanks of their own. Control characters,
+    line separators, surrogates and REORDERING are not fit.
+    """
+    return (letter.isprintable()
+            or unicodedata.category(letter) not in ('Cc', 'Cs', 'Zl', 'Zp')
+            and letter not in REORDERING)
+
 
 def printable(text: str, limit: int = 1000) -> str:
-    """Return text from a file fit for the screen: without control characters, of limited length."""
-    return text[:limit] if text.isprintable() else ascii(text[:limit])[1:-1]
+    """Return text from a file fit for the screen: other letters escaped, of limited length."""
+    text = text[:limit]
+    if text.isprintable():
+        return text
+    return ''.join(letter if is_harmless(letter) else ascii(letter)[1:-1] for letter in text)
 
 
 @contextlib.contextmanager

@@ -118,7 +118,7 @@ def session_config(precision: str = 'float32', num_threads: int | None = None) -
 
     precision: of matrix products, 'float32' or 'bfloat16'.
     num_threads: that compute; None: one per core.
-    Raises ValueError if this machine cannot compute with this precision.
+    Raises ValueError for bfloat16 where there is a GPU.
     """
     threads = num_threads or 0  # 0: one per core
     config = tf.ConfigProto(intra_op_parallelism_threads=threads,

@@ -51,16 +51,20 @@ def field(number, value):
     return varint(number << 3 | 2) + varint(len(value)) + value
 
 
-def blob(array, old_shape=False):
+def blob(array, old_shape=False, raw_type=None):
     """Return a BlobProto with the array's float or double values.
 
     old_shape: gives the shape as num, channels, height and width instead of a list.
+    raw_type: raw_data_type of NVIDIA's Caffe, which stores the values as raw_data; numbers as in
+        OpenCV's opencv-caffe.proto: 0 double, 1 float, 2 half, 3 int, 4 unsigned int.
     """
     if old_shape:
         dims = (1,) * (4 - array.ndim) + array.shape
         head = b''.join(field(number, dim) for number, dim in enumerate(dims, 1))
     else:
         head = field(7, field(1, b''.join(map(varint, array.shape))))
+    if raw_type is not None:
+        return head + field(10, raw_type) + field(12, array.tobytes())
     return head + field(8 if array.dtype == np.float64 else 5, array.tobytes())
 
 
@@ -73,10 +77,29 @@ def layer(name, kind, blobs, v1=False):
     return field(100, b''.join(fields))
 
 
-def caffemodel(layers, v1=False, old_shape=False):
-    """Return the file of {layer: arrays in Caffe's order}; weights with 4 axes are convolutions."""
+def caffemodel(layers, v1=False, old_shape=False, ends=()):
+    """Return the file of {layer: arrays in Caffe's order}; weights with 4 axes are convolutions.
+
+    ends: types of the layers that follow conv1, and conv2, in their order.
+    """
     content = field(1, 'AlexNet')
     for name, arrays in layers.items():
         kind = 'Convolution' if arrays[0].ndim == 4 else 'InnerProduct'
         content += layer(name, kind, [blob(array, old_shape) for array in arrays], v1)
+        if name in ('conv1', 'conv2'):
+            content += b''.join(layer(f'{end}_{name}', end, [], v1) for end in ends)
     return content
+
+
+def in_caffe_order(layers):
+    """Return {layer: [weights, biases]} of AlexNet, in TensorFlow's order, in Caffe's order."""
+    result = {}
+    for name, (weights, biases) in layers.items():
+        if weights.ndim == 4:
+            weights = weights.transpose(3, 2, 0, 1)
+        elif name == 'fc6':
+            weights = weights.reshape(6, 6, 256, -1).transpose(3, 2, 0, 1).reshape(-1, 9216)
+        else:
+            weights = weights.T
+        result[name] = [np.ascontiguousarray(weights), biases]
+    return result

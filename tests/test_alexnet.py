@@ -176,6 +176,13 @@ def test_unknown_layers_are_refused_and_the_legal_ones_listed():
         AlexNet(tf.placeholder(tf.float32, [None, 227, 227, 3]), 1.0, 2, ['fc9', 'conv10', 'fc8'])
 
 
+def test_without_a_weight_file_there_is_nothing_to_load():
+    with tf.Graph().as_default():
+        model = AlexNet(tf.placeholder(tf.float32, [None, 227, 227, 3]), 1.0, 2, [], None)
+        with pytest.raises(ValueError, match='no weights to load'):
+            model.load_initial_weights(None)
+
+
 def drawn_layer(random, model, layer):
     """Return weights and biases of a layer as ../shared/README.md says that Caffe's were drawn."""
     inputs, outputs = model.variables[layer][0].shape.as_list()
@@ -183,12 +190,15 @@ def drawn_layer(random, model, layer):
     return np.float32(weights), np.float32(random.standard_normal([outputs]) * 0.1)
 
 
-def test_caffe_itself():
+@pytest.mark.parametrize('architecture, file', [
+    ('alexnet', 'forward.npz'), ('caffenet', 'caffenet_forward.npz')])
+def test_caffe_itself(architecture, file):
     """Every blob of Caffe's forward pass over 4 photos, within 1e-5 of the blob's largest value."""
-    reference = np.load(shared('caffe_reference', 'forward.npz'))
+    reference = np.load(shared('caffe_reference', file))
     with tf.Graph().as_default(), tf.Session() as session:
         x = tf.placeholder(tf.float32, [None, 227, 227, 3])
-        model = AlexNet(x, 1.0, 1000, FC_LAYERS, shared('weights', 'bvlc_alexnet_conv.npy'))
+        path = shared('weights', 'bvlc_alexnet_conv.npy')
+        model = AlexNet(x, 1.0, 1000, FC_LAYERS, path, architecture=architecture)
         model.load_initial_weights(session)
         random = np.random.RandomState(7)
         for layer in FC_LAYERS:

@@ -10,7 +10,8 @@ from runtime.flags import parse_settings
 from tests.caffe_files import blob, caffemodel, layer
 from tests.helpers import ROOT, random_conv_weights
 from tests.npy_files import assert_same_layers, small_caffe_layers, small_layers
-from weight_files.reader import read_file, read_weights
+from weight_files.architecture import read_architecture
+from weight_files.reader import read_file, read_types, read_weights
 
 
 def test_the_output_may_be_left_out():
@@ -24,7 +25,7 @@ def test_table_of_layers_ranges_and_what_fits(tmp_path):
               'fc8': [np.zeros((4096, 3)), np.ones(3)],  # any number of classes fits
               'fc8_\x1b[31m': [np.zeros((2, 1)), np.zeros(0)]}
     np.save(tmp_path / 'w.npy', layers, allow_pickle=True)
-    lines = weights_table(*read_file(str(tmp_path / 'w.npy')))
+    lines = weights_table(read_file(str(tmp_path / 'w.npy')), [])
     cells = [[cell.strip() for cell in line.split('  ') if cell.strip()] for line in lines]
     assert cells[0] == ['layer', 'shapes', 'type', 'values', 'AlexNet']
     assert cells[1][:3] == ['conv1', '(11, 11, 3, 96) (96,)', 'float32'] and cells[1][4] == 'fits'
@@ -38,14 +39,39 @@ def test_table_of_layers_ranges_and_what_fits(tmp_path):
     assert {line.index('  (') for line in lines[1:5]} == {12}  # columns stand below each other
 
 
-@pytest.mark.parametrize('v1', [False, True])
-@pytest.mark.parametrize('order, warned', [
-    (('Pooling', 'LRN'), True), (('LRN', 'Pooling'), False), (('Pooling',), False)])
-def test_table_tells_caffenet_from_alexnet(tmp_path, order, warned, v1):
-    content = layer('conv1', 'Convolution', [blob(np.ones((1, 1, 1, 1), 'f4'))], v1)
-    content += b''.join(layer(kind, kind, [], v1) for kind in order)
-    (tmp_path / 'net').write_bytes(content)
-    assert ('CaffeNet' in weights_table(*read_file(str(tmp_path / 'net')))[-1]) == warned
+@pytest.mark.parametrize('ends, expected', [
+    (('LRN', 'Pooling'), 'alexnet (norm before pool)'),
+    (('Pooling', 'LRN'), 'caffenet (pool before norm)'),
+    (('Pooling',), 'neither alexnet nor caffenet: pool after conv1'),
+    ((), 'the file does not say; auto takes it for alexnet')])
+def test_the_architecture_is_shown_and_kept(tmp_path, monkeypatch, capsys, ends, expected):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'net').write_bytes(caffemodel(small_caffe_layers(), ends=ends))
+    assert main(['net', 'net.npy']) == 0
+    assert capsys.readouterr().out.splitlines()[-2:] == [
+        f'architecture: {expected}', 'wrote net.npy']
+    kept = expected.split(' (')[0] if '(' in expected else None
+    assert read_architecture('net.npy') == kept
+    assert main(['net.npy', 'again.npy']) == 0  # a converted file can be converted again
+    assert read_architecture('again.npy') == kept
+
+
+# Layers as other networks of Caffe's model zoo have them: name, type, shape in Caffe's order.
+@pytest.mark.parametrize('name, kind, shape, reason', [
+    ('conv2', 'Convolution', (256, 96, 5, 5), 'conv2/weights is (5, 5, 96, 256) and should be '
+     '(5, 5, 48, 256); it has one group in place of two'),
+    ('fc6', 'Convolution', (4096, 256, 6, 6), 'fc6/weights is (6, 6, 256, 4096) and should be '
+     '(9216, 4096); it is a convolution, as in fully convolutional networks'),
+    ('fc8_flickr', 'InnerProduct', (20, 4096), 'has no such layer; it looks like fc8 for 20 '
+     'classes: train fc8 from scratch'),
+    ('conv3_new', 'Convolution', (384, 256, 3, 3), 'has no such layer; it has the shape of conv3'),
+    ('conv1/bn', 'BatchNorm', (96,), 'has no such layer; AlexNet has no BatchNorm layers'),
+    ('conv1_1', 'Convolution', (64, 3, 3, 3), 'has no such layer')])
+def test_why_layers_of_other_networks_do_not_fit(tmp_path, name, kind, shape, reason):
+    arrays = [np.zeros(shape, 'f4'), np.zeros(shape[0], 'f4')]
+    (tmp_path / 'net').write_bytes(layer(name, kind, [blob(array) for array in arrays]))
+    path = str(tmp_path / 'net')
+    assert weights_table(read_file(path), read_types(path))[1].endswith(f'  {reason}')
 
 
 def run(*arguments):

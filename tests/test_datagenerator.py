@@ -122,6 +122,19 @@ def test_memory_does_not_grow_with_the_list(tmp_path, picture_folder):
     assert peaks[1] - peaks[0] < 100, peaks
 
 
+def test_a_broken_image_can_be_asked_for_again(picture_folder, tmp_path):
+    """Each time it is the same error; then a new epoch begins as ever."""
+    path = write_list(tmp_path / 'list.txt', [f'{picture_folder}/00.png 0', 'gone.png 1'])
+    data = ImageDataGenerator(path)
+    with pytest.raises(ValueError, match='gone.png'):
+        data.next_batch(2)
+    data.start_epoch(0, pointer=1)
+    with pytest.raises(ValueError, match='gone.png'):
+        data.next_batch(1)
+    data.start_epoch(1)
+    assert len(data.next_batch(1)[0]) == 1
+
+
 @pytest.fixture
 def place_list(tmp_path):
     """A list of a picture of 256x256 pixels; blue is the column of a pixel, green its row."""

@@ -7,8 +7,9 @@ import pytest
 
 import finetune
 from inputs.checks import find_broken
+from inputs.class_names import read_class_names
 from inputs.images import load_image
-from inputs.lists import read_class_names, read_list
+from inputs.lists import read_list
 from tests.helpers import ROOT, png_file, run_main, write_list
 
 

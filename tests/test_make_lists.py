@@ -9,7 +9,8 @@ import pytest
 
 import make_lists
 from inputs.checks import read_checked_datasets
-from inputs.lists import read_class_names, read_list
+from inputs.class_names import read_class_names
+from inputs.lists import read_list
 from make_lists import hash_fraction
 from tests.helpers import run_main, shared
 

@@ -150,7 +150,7 @@ def test_images_without_a_readable_one(finished_run, command, tmp_path):
 
 @pytest.mark.parametrize('arguments, named', [
     (['missing.txt'], 'missing.txt'),
-    (['.'], 'holds no file that ends in'),
+    (['.'], 'holds no image'),
     (['x.jpg', '--top', '0'], 'top 0 is not a whole number, 1 or more'),
     (['x.jpg', '--batch_size', '0'], 'batch_size 0 is not a whole number, 1 or more'),
     (['x.jpg', '--output', 'x.xlsx'], 'neither .csv nor .json'),
@@ -165,6 +165,7 @@ def test_images_without_a_readable_one(finished_run, command, tmp_path):
     (['half.txt'], 'half.txt:2: label "b.jpg" is not a 0-based class number'),
     (['wrong.txt', 'x.jpg'], 'wrong.txt:1'),
     (['right.txt', 'x.jpg'], 'run them one by one'),
+    (['unknown.txt'], 'unknown.txt:1: label "wasp" is not a 0-based class number or a class'),
     (['wide.txt'], 'wide.txt is UTF-16 text; save it as UTF-8'),
 ])
 def test_wrong_arguments_end_in_a_line(command, arguments, named, tmp_path, monkeypatch):
@@ -174,6 +175,7 @@ def test_wrong_arguments_end_in_a_line(command, arguments, named, tmp_path, monk
     write_list(tmp_path / 'wrong.txt', ['a.jpg 7'])
     write_list(tmp_path / 'half.txt', ['a.jpg Käfer', 'a photo b.jpg'])
     write_list(tmp_path / 'right.txt', ['a.jpg owl'])
+    write_list(tmp_path / 'unknown.txt', ['a.jpg wasp'])
     (tmp_path / 'wide.txt').write_text('a.jpg\n', encoding='utf-16')
     before = sorted(os.listdir())
     status, out, err = command(*arguments)

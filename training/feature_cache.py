@@ -20,6 +20,7 @@ from inputs.prefetch import load_images, prefetch_map
 from runtime.command import progress_bar
 from runtime.tf1 import tf
 from training.feature_store import FeatureStore, NotEnoughSpace
+from weight_files.architecture import BLOCK_ENDS
 
 FEATURE_LAYER = {'fc6': 'pool5', 'fc7': 'fc6', 'fc8': 'fc7'}  # first trained layer: its input
 COMPUTED_BY = (alexnet, datagenerator)  # modules besides inputs/ whose code decides the features
@@ -117,13 +118,15 @@ def make_folder(cache_dir, name):
 def network_fingerprint(session, model, layer, precision, scale_size):
     """Return a name of a layer's features that changes with everything they depend on.
 
-    They depend on weights, precision, scale_size, code and libraries.
+    They depend on weights, architecture, precision, scale_size, code and libraries.
     """
     digest = hashlib.blake2b(digest_size=KEY_BYTES)
     for module in COMPUTED_BY:
         with open(module.__file__, 'rb') as code:
             digest.update(code.read())
-    digest.update(f'{precision} {scale_size} {tf.__version__} {decoder_fingerprint()}'.encode())
+    order = BLOCK_ENDS[model.architecture]
+    digest.update(f'{order} {precision} {scale_size} {tf.__version__} '
+                  f'{decoder_fingerprint()}'.encode())
     last = 'conv5' if layer == 'pool5' else layer
     computed = LAYERS[:LAYERS.index(last) + 1]
     for values in session.run([model.variables[layer] for layer in computed]):

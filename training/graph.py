@@ -118,7 +118,7 @@ def build_replica(setup):
     keep_prob = tf.placeholder_with_default(1.0, [], 'keep_prob')
     step = tf.train.get_or_create_global_step()
     model = AlexNet(images, keep_prob, setup.num_classes, setup.scratch_layers, setup.weights_path,
-                    dropout_seed=dropout_seed(setup.seed, step))
+                    dropout_seed=dropout_seed(setup.seed, step), architecture=setup.architecture)
     loss_sum, correct, predictions = measure(labels, model.fc8)
     batch_count = tf.placeholder_with_default(
         tf.cast(tf.shape(labels)[0], tf.float32), [], 'batch_count')

@@ -7,6 +7,11 @@ import numpy as np
 from runtime.tf1 import tf
 from training.histograms import subsample
 
+# Caffe's velocity contains the learning rate, v = momentum * v + learning_rate * gradient, so that
+# it keeps its size when the rate changes. TensorFlow's optimizers apply their rate to the whole
+# velocity: these ones get a loss multiplied by the rate, and the rate 1.
+RATE_IN_GRADIENT = ('momentum', 'sgd')
+
 
 def balanced_weights(labels, num_classes):
     """Return the weight per class with which all classes count the same in the loss.
@@ -64,15 +69,11 @@ def make_train_op(loss, learning_rate, setup, from_scratch, pretrained):
     The sampled gradients are of the loss alone, without weight decay.
     """
     variables = from_scratch + pretrained
-    # Caffe's velocity contains the learning rate, v = momentum * v + learning_rate * gradient, so
-    # that it keeps its size when the rate changes. TensorFlow's optimizer applies its rate to the
-    # whole velocity: it gets a loss multiplied by the rate, and the rate 1.
-    scale = 1.0 if setup.optimizer == 'adam' else learning_rate
+    scale = learning_rate if setup.optimizer in RATE_IN_GRADIENT else 1.0
     gradients = tf.gradients(scale * loss, variables)
     sampled = {variable.op.name: sample_gradient(gradient, scale)
                for variable, gradient in zip(variables, gradients, strict=True)}
-    gradients = add_weight_decay(
-        gradients, variables, scale * setup.weight_decay, setup.weight_decay)
+    gradients = add_weight_decay(gradients, variables, scale, setup.weight_decay)
     return apply_gradients(gradients, learning_rate, setup, from_scratch, pretrained), sampled
 
 
@@ -86,17 +87,17 @@ def sample_gradient(gradient, scale):
     return subsample(gradient) / scale * num_replicas()
 
 
-def add_weight_decay(gradients, variables, factor, weight_decay):
+def add_weight_decay(gradients, variables, scale, weight_decay):
     """Return the gradients with Caffe's L2 penalty added; biases do not decay.
 
     gradients, variables: lists of the same order.
-    factor: scalar by which a weight is added to its gradient.
+    scale: the factor that the gradients contain already.
     weight_decay: the setting; 0 adds no operation.
     The optimizer sums the gradients of all replicas, so each replica adds its part of the penalty.
     """
     if not weight_decay:
         return gradients
-    factor = factor / num_replicas()
+    factor = scale * weight_decay / num_replicas()
     return [gradient + factor * variable if variable.shape.rank > 1 else gradient
             for gradient, variable in zip(gradients, variables, strict=True)]
 
@@ -106,7 +107,7 @@ def apply_gradients(gradients, learning_rate, setup, from_scratch, pretrained):
     steps = []
     for lr_mult, variables in ((1.0, from_scratch), (setup.pretrained_lr_mult, pretrained)):
         if variables:
-            rate = learning_rate * lr_mult if setup.optimizer == 'adam' else lr_mult
+            rate = lr_mult if setup.optimizer in RATE_IN_GRADIENT else learning_rate * lr_mult
             optimizer = make_optimizer(setup.optimizer, rate, setup.momentum)
             with tf.control_dependencies(steps):  # all GPUs must sum gradients in the same order
                 pairs = zip(gradients[:len(variables)], variables, strict=True)
@@ -117,9 +118,12 @@ def apply_gradients(gradients, learning_rate, setup, from_scratch, pretrained):
 
 
 def make_optimizer(name, learning_rate, momentum):
-    """Return TensorFlow's optimizer of a name; Adam takes `momentum` for beta1, as in Caffe."""
-    if name == 'adam':
-        return tf.train.AdamOptimizer(learning_rate, beta1=momentum)
-    if name == 'momentum':
-        return tf.train.MomentumOptimizer(learning_rate, momentum)
-    return tf.train.GradientDescentOptimizer(learning_rate)
+    """Return TensorFlow's optimizer of a name; Adam takes `momentum` for beta1, as in Caffe.
+
+    learning_rate: for names in RATE_IN_GRADIENT the factor on the rate in the gradients.
+    """
+    optimizers = {
+        'adam': lambda: tf.train.AdamOptimizer(learning_rate, beta1=momentum),
+        'momentum': lambda: tf.train.MomentumOptimizer(learning_rate, momentum),
+        'sgd': lambda: tf.train.GradientDescentOptimizer(learning_rate)}
+    return optimizers[name]()

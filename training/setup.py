@@ -1,6 +1,7 @@
 """The setup of a run, from its settings, data and weight file, and its agreement on all workers."""
 
 import math
+import os
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -13,7 +14,8 @@ from inputs.lists import Datasets, ImageList
 from runtime.flags import flag_text
 from training.optimizer import balanced_weights
 from training.workers import Workers
-from weight_files.find import find_weights, is_starter
+from weight_files.architecture import resolve_architecture
+from weight_files.find import PUBLIC_ARCHITECTURES, PUBLIC_FILES, find_weights, is_starter
 
 # Settings that may differ between workers; the lists are compared by content.
 MAY_DIFFER_BETWEEN_WORKERS = (
@@ -38,6 +40,7 @@ class TrainingSetup(NamedTuple):
     label_smoothing: float
     class_weights: np.ndarray     # float32 [num_classes], weight in the loss of a class's images
     seed: int
+    architecture: str = 'alexnet'  # or 'caffenet'
 
     @property
     def pretrained_layers(self) -> tuple[str, ...]:
@@ -45,7 +48,8 @@ class TrainingSetup(NamedTuple):
         return tuple(layer for layer in LAYERS if layer not in self.scratch_layers)
 
 
-def make_setup(settings, datasets: Datasets, weights_path: str | None) -> TrainingSetup:
+def make_setup(settings, datasets: Datasets, weights_path: str | None,
+               architecture: str = 'alexnet') -> TrainingSetup:
     """Return the TrainingSetup of a run."""
     num_classes, train = len(datasets.class_names), datasets.train
     trained, scratch = choose_layers(settings.train_layers, settings.skip_layers, weights_path)
@@ -55,20 +59,36 @@ def make_setup(settings, datasets: Datasets, weights_path: str | None) -> Traini
     return TrainingSetup(
         num_classes, weights_path, trained, scratch, settings.optimizer, settings.learning_rate,
         settings.lr_schedule, num_steps, settings.momentum, settings.weight_decay,
-        settings.pretrained_lr_mult, settings.label_smoothing, np.float32(weights), settings.seed)
+        settings.pretrained_lr_mult, settings.label_smoothing, np.float32(weights), settings.seed,
+        architecture)
 
 
-def choose_weights(weights_path: str, stored_path: str | None, folder: str) -> str | None:
-    """Return the path of the weight file, None for no file.
+def choose_weights(weights_path: str, architecture: str, stored: dict | None,
+                   folder: str) -> tuple[str | None, str]:
+    """Return (path of the weight file, None for no file; architecture of the network).
 
-    weights_path: the setting.
-    stored_path: its value in the run that is resumed, None for a new run.
-    folder: where `auto` looks for the file and downloads it.
+    weights_path, architecture: the settings.
+    stored: settings.json of the run that is resumed, None for a new run.
+    folder: of the public weight files, which are downloaded to it.
+    Raises ValueError if there is no such file, or if it has another architecture.
     """
-    if stored_path is None:
-        return find_weights(weights_path, folder)
-    path = stored_path if weights_path == 'auto' else weights_path
-    return None if path == 'none' else path
+    if stored is None:
+        published = PUBLIC_ARCHITECTURES.get(weights_path, architecture)
+        if architecture not in ('auto', published):
+            raise ValueError(f'weights_path {weights_path} is {published}, and architecture is '
+                             f'{architecture}: change one of the two')
+        path = find_weights(weights_path, folder)
+        return path, resolve_architecture(architecture, path)
+    path = resumed_path(weights_path, stored['weights_path'])
+    return (None if path == 'none' else path,
+            stored['architecture'] if architecture == 'auto' else architecture)
+
+
+def resumed_path(weights_path, stored_path):
+    """Return the path of a resumed run's weight file: for a public one, where it was found."""
+    names = [public.name for public in PUBLIC_FILES.get(weights_path, ())]
+    is_same = weights_path == 'auto' or os.path.basename(stored_path) in names
+    return stored_path if is_same else weights_path
 
 
 def choose_layers(train_layers, skip_layers, weights_path):
@@ -96,8 +116,9 @@ def scale_size(random_crop: bool) -> tuple[int, int]:
 def settings_to_store(settings: dict, setup: TrainingSetup, datasets: Datasets) -> dict:
     """Return the dict for settings.json: the settings, with the choices for `auto` and None."""
     return {**settings, 'resume': None, 'num_classes': setup.num_classes,
-            'weights_path': setup.weights_path or 'none', 'train_layers': setup.trained_layers,
-            'skip_layers': setup.scratch_layers, 'image_mean': IMAGENET_MEAN.tolist(),
+            'weights_path': setup.weights_path or 'none', 'architecture': setup.architecture,
+            'train_layers': setup.trained_layers, 'skip_layers': setup.scratch_layers,
+            'image_mean': IMAGENET_MEAN.tolist(),
             'scale_size': scale_size(settings['random_crop']),
             'train_images': len(datasets.train.paths), 'val_images': len(datasets.val.paths)}
 

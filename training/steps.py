@@ -144,6 +144,7 @@ def remaining_epochs(history: list[dict], num_epochs: int,
     """
     if has_ended(history, num_epochs, patience):
         print('this run has ended already; a larger num_epochs or patience resumes it')
+        return
     while not has_ended(history, num_epochs, patience):
         yield len(history) + 1
     if len(history) < num_epochs:

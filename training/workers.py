@@ -68,10 +68,10 @@ class WorkerGroup:
         content, remaining = json.dumps(value).encode(), True
         texts = [b''] * self.size
         while remaining:
+            part, content = content[:BLOCK].ljust(BLOCK), content[BLOCK:]
             block = np.zeros([self.size, 1 + BLOCK], np.float32)
             block[self.rank, 0] = len(content)
-            block[self.rank, 1:] = np.frombuffer(content[:BLOCK].ljust(BLOCK), np.uint8)
-            content = content[BLOCK:]
+            block[self.rank, 1:] = np.frombuffer(part, np.uint8)
             blocks = self.session.run(self.blocks, {self.block: block})
             texts = [text + np.uint8(row[1:]).tobytes()
                      for text, row in zip(texts, blocks, strict=True)]

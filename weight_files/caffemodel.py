@@ -5,21 +5,28 @@ src/caffe/proto/caffe.proto.
 """
 
 import math
+import mmap
 from typing import BinaryIO
 
 import numpy as np
 from google.protobuf import descriptor_pb2, descriptor_pool, message, message_factory
 
 from runtime.files import printable
+from weight_files.protobuf import (
+    DAMAGED,
+    LENGTH_DELIMITED,
+    count_fields,
+    read_fields,
+    read_varint,
+)
 
-FIELD_LIMIT = 100_000  # a file of AlexNet has about 500
 AXIS_LIMIT = 32  # Caffe's kMaxBlobAxes
 POOL5_SHAPE = (256, 6, 6)  # channels, height, width
-# Numbers of V1LayerParameter.LayerType.
+# Numbers of V1LayerParameter.LayerType; other layers count as 'other'.
 V1_TYPES = {4: 'Convolution', 14: 'InnerProduct', 15: 'LRN', 17: 'Pooling'}
-VARINT, LENGTH_DELIMITED = 0, 2  # protobuf's wire types
-FIXED_SIZES = {1: 8, 5: 4}  # bytes of the other wire types
-DAMAGED = 'it is neither a .npy nor a .caffemodel, or it is damaged'
+# raw_data_type of BlobProto in NVIDIA's Caffe, as in OpenCV's opencv-caffe.proto.
+RAW_TYPES = {0: '<f8', 1: '<f4', 2: '<f2'}
+V0_FORMAT = 'it has the format of 2013: convert it with upgrade_net_proto_binary of Caffe 1.0'
 
 # The part of caffe.proto that is needed: {message: {field: (number, type)}}. Packed floats are
 # declared as bytes, which a file stores in the same way, so that NumPy reads them at once. They are
@@ -29,41 +36,78 @@ MESSAGES = {
     'BlobProto': {
         'num': (1, 'int32'), 'channels': (2, 'int32'), 'height': (3, 'int32'),
         'width': (4, 'int32'), 'data': (5, 'repeated bytes'), 'shape': (7, 'BlobShape'),
-        'double_data': (8, 'repeated bytes')},
+        'double_data': (8, 'repeated bytes'),
+        'raw_data_type': (10, 'int32'), 'raw_data': (12, 'bytes')},
     'LayerParameter': {
         'name': (1, 'string'), 'type': (2, 'string'), 'blobs': (7, 'repeated BlobProto')},
     'V1LayerParameter': {
+        'layer': (1, 'bytes'),  # a V0LayerParameter
         'name': (4, 'string'), 'type': (5, 'int32'), 'blobs': (6, 'repeated BlobProto')},
     'NetParameter': {
         'layers': (2, 'repeated V1LayerParameter'), 'layer': (100, 'repeated LayerParameter')}}
 
 
-def read_caffemodel(file: BinaryIO) -> tuple[dict[str, list[np.ndarray]], list[str]]:
-    """Return ({layer: arrays}, types) of an open .caffemodel file.
+def read_caffemodel(file: BinaryIO) -> dict[str, list[np.ndarray]]:
+    """Return {layer: arrays} of an open .caffemodel file; layers without arrays are left out.
 
-    types: type of each layer, in the file's order. Layers without arrays are not in the dict.
-    arrays: float32 or float64, as stored, in TensorFlow's order: convolution weights (height,
-        width, input channels / groups, output channels), fully connected weights (inputs, outputs),
-        biases (outputs,). Inputs that are pool5 are ordered by height, width, channel.
+    arrays: float16, float32 or float64, as stored, in TensorFlow's order: convolution weights
+        (height, width, input channels / groups, output channels), fully connected weights (inputs,
+        outputs), biases (outputs,). Inputs that are pool5 are ordered by height, width, channel.
 
-    Reads both formats, `layer` and the `layers` used before 2015, and both notations of shapes.
-    Raises ValueError for any other content.
+    Reads both formats, `layer` and the `layers` used before 2015, both notations of shapes, and the
+    raw data of NVIDIA's Caffe. Raises ValueError for any other content.
     """
-    net = parse(file.read())
-    layers, types = {}, []
+    net, layers = parse(file.read()), {}
     for layer in [*net.layer, *net.layers]:
-        is_v1 = not isinstance(layer.type, str)
-        types.append(V1_TYPES.get(layer.type, 'other') if is_v1 else layer.type)
-        # The library leaves names that are not UTF-8 as bytes.
-        is_text = isinstance(layer.name, str)
-        name = layer.name if is_text else layer.name.decode(errors='replace')
+        name, kind = layer_name(layer.name), layer_type(layer.type)
         if not layer.blobs:
             continue
         if name in layers:
             raise ValueError(f'it has two layers called {printable(name)}')
         arrays = [blob_array(name, blob) for blob in layer.blobs]
-        layers[name] = in_tensorflow_order(arrays, types[-1])
-    return layers, types
+        layers[name] = in_tensorflow_order(arrays, kind)
+    return layers
+
+
+def read_layer_types(content: bytes | mmap.mmap) -> list[tuple[str, str]]:
+    """Return (name, type) of each layer of a .caffemodel, in the file's order.
+
+    No array is read, so that a large file takes no longer than a small one. Raises ValueError as
+    read_caffemodel does, except for broken arrays.
+    """
+    net = make_net_class().DESCRIPTOR
+    count_fields(content, 0, len(content), net)
+    types = []
+    for number, wire_type, start, end in read_fields(content, 0, len(content)):
+        declared = net.fields_by_number.get(number)
+        if declared and wire_type == LENGTH_DELIMITED:
+            types.append(name_and_type(content, start, end, declared.message_type))
+    return types
+
+
+def name_and_type(content, start, end, descriptor):
+    """Return (name, type) of the layer in the message content[start:end]."""
+    fields = {field.number: field for field in descriptor.fields if not field.message_type}
+    values = {'name': b'', 'type': b'\0'}
+    for number, _, value_start, value_end in read_fields(content, start, end):
+        if number in fields:
+            values[fields[number].name] = content[value_start:value_end]
+    if 'layer' in values:
+        raise ValueError(V0_FORMAT)
+    kind, field = values['type'], descriptor.fields_by_name['type']
+    is_number = field.type == field.TYPE_INT32
+    kind = read_varint(kind, 0)[0] if is_number else kind.decode(errors='replace')
+    return layer_name(values['name']), layer_type(kind)
+
+
+def layer_name(name):
+    """Return a name as text; the library, too, leaves names that are not UTF-8 as bytes."""
+    return name if isinstance(name, str) else name.decode(errors='replace')
+
+
+def layer_type(kind):
+    """Return the type of a layer as today's format has it; `layers` have numbers."""
+    return kind if isinstance(kind, str) else V1_TYPES.get(kind, 'other')
 
 
 def parse(content):
@@ -71,9 +115,12 @@ def parse(content):
     net_class = make_net_class()
     count_fields(content, 0, len(content), net_class.DESCRIPTOR)
     try:
-        return net_class.FromString(content)
+        net = net_class.FromString(content)
     except message.DecodeError as error:
         raise ValueError(DAMAGED) from error
+    if any(layer.HasField('layer') for layer in net.layers):
+        raise ValueError(V0_FORMAT)
+    return net
 
 
 def make_net_class():
@@ -99,68 +146,28 @@ def add_field(entry, name, number, declaration):
         field.type = field.Type.Value(f'TYPE_{kind.upper()}')
 
 
-def count_fields(content, start, end, descriptor, count=0):
-    """Return `count` plus the number of fields in the message content[start:end] and inside them.
-
-    Counting comes before the library reads the fields: it takes 60 bytes of memory per layer of
-    3 bytes, so that a small file could fill the memory. Raises ValueError for more than FIELD_LIMIT
-    fields and for broken messages.
-    """
-    while start < end:
-        count += 1
-        number, wire_type, size, start = read_field(content, start)
-        field, start = descriptor.fields_by_number.get(number), start + size
-        if start > end:
-            raise ValueError(DAMAGED)
-        is_delimited = wire_type == LENGTH_DELIMITED
-        if field and field.type == field.TYPE_BYTES and not is_delimited:
-            raise ValueError('its numbers are not packed, as every Caffe release packs them')
-        if field and field.message_type and is_delimited:
-            count = count_fields(content, start - size, start, field.message_type, count)
-        elif field and field.type == field.TYPE_INT64:
-            count += size  # packed numbers, of one byte or more each
-        if count > FIELD_LIMIT:
-            raise ValueError(f'it has more than {FIELD_LIMIT} fields')
-    return count
-
-
-def read_field(content, start):
-    """Return (field number, wire type, size in bytes, start) of the value of the field at `start`.
-
-    Encoding: https://protobuf.dev/programming-guides/encoding
-    """
-    key, start = read_varint(content, start)
-    wire_type = key & 7
-    if wire_type == VARINT:
-        return key >> 3, wire_type, 0, read_varint(content, start)[1]
-    if wire_type == LENGTH_DELIMITED:
-        return key >> 3, wire_type, *read_varint(content, start)
-    # The only other wire type is that of groups, which Caffe does not use: larger than the file.
-    return key >> 3, wire_type, FIXED_SIZES.get(wire_type, len(content)), start
-
-
-def read_varint(content, start):
-    """Return (number, position after it): 7 bits per byte, lowest first, last byte below 128."""
-    number = 0
-    for position in range(start, min(start + 10, len(content))):
-        number |= (content[position] & 127) << 7 * (position - start)
-        if content[position] < 128:
-            return number, position + 1
-    raise ValueError(DAMAGED)
-
-
 def blob_array(layer, blob):
     """Return the array of a blob; raise ValueError if it does not fill the shape in the file."""
     is_legacy = any(blob.HasField(name) for name in ('num', 'channels', 'height', 'width'))
     legacy_shape = [blob.num, blob.channels, blob.height, blob.width]
     shape = tuple(legacy_shape if is_legacy else blob.shape.dim[:AXIS_LIMIT + 1])
-    dtype = np.dtype('<f8' if blob.double_data else '<f4')
-    data = b''.join(blob.double_data or blob.data)
+    dtype, data = blob_data(layer, blob)
     if (len(shape) > AXIS_LIMIT or min(shape, default=0) < 0
             or math.prod(shape) * dtype.itemsize != len(data)):
         raise ValueError(f'layer {printable(layer)} has an array of shape {shape} '
                          f'in {len(data)} bytes')
     return np.frombuffer(data, dtype).reshape(shape)
+
+
+def blob_data(layer, blob):
+    """Return (dtype, bytes) of the values of a blob; ValueError for whole numbers."""
+    if not blob.HasField('raw_data'):
+        return np.dtype('<f8' if blob.double_data else '<f4'), b''.join(
+            blob.double_data or blob.data)
+    if blob.raw_data_type not in RAW_TYPES:
+        raise ValueError(f'layer {printable(layer)} has raw_data_type {blob.raw_data_type}, which '
+                         'is no floating point number')
+    return np.dtype(RAW_TYPES[blob.raw_data_type]), blob.raw_data
 
 
 def in_tensorflow_order(arrays, kind):

@@ -1,9 +1,11 @@
 """Reads the .npy files in which weights are published, and writes them for every NumPy version."""
 
 import mmap
+import os
 import pickle
 import struct
 import tokenize
+from collections.abc import Iterable
 from typing import BinaryIO
 
 import numpy as np
@@ -68,10 +70,15 @@ def read_pair(layer, blobs):
     return pair
 
 
-def write_npy(file: BinaryIO, layers: dict) -> None:
+def write_npy(file: BinaryIO, layers: dict, architecture: str | None = None) -> None:
     """Write {layer: [weights, biases]} to an open file as numpy.save of NumPy 1 does.
 
     NumPy 2 names a module in the pickle that NumPy up to 1.26.0 does not have.
+
+    architecture: 'alexnet', 'caffenet', or None for no note. It is a second array behind the
+        dictionary, where numpy.save would append one: numpy.load, which reads the first array
+        alone, returns the dictionary that the well-known scripts iterate over. An additional key
+        would be a layer to them, and a file of its own would be lost when this one is copied.
     """
     header = {'descr': '|O', 'fortran_order': False, 'shape': ()}
     np.lib.format.write_array_header_1_0(file, header)
@@ -79,3 +86,22 @@ def write_npy(file: BinaryIO, layers: dict) -> None:
     content = pickle.dumps(array, protocol=3)
     new, old = b'cnumpy._core.multiarray\n', b'cnumpy.core.multiarray\n'
     file.write(content.replace(new, old, 1))
+    if architecture is not None:
+        file.write(saved_name(architecture))
+
+
+def saved_name(name: str) -> bytes:
+    """Return the content of a .npy file with one array of shape (), a text in ASCII."""
+    text = name.encode('ascii')
+    header = f"{{'descr': '|S{len(text)}', 'fortran_order': False, 'shape': (), }}"
+    return b'\x93NUMPY\x01\x00v\x00' + header.ljust(117).encode('ascii') + b'\n' + text
+
+
+def read_saved_name(path: str, names: Iterable[str]) -> str | None:
+    """Return which of `names` write_npy has appended to a file, or None."""
+    endings = {saved_name(name): name for name in names}
+    with open(path, 'rb') as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - max(map(len, endings))))
+        end = file.read()
+    return next((name for ending, name in endings.items() if end.endswith(ending)), None)

@@ -1,13 +1,16 @@
 """Reads AlexNet's weights from a .npy or .caffemodel file, without running what the file holds."""
 
+import contextlib
+import mmap
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from typing import BinaryIO
 
 import numpy as np
 
 from runtime.files import printable
-from weight_files.caffemodel import read_caffemodel
+from weight_files.caffemodel import read_caffemodel, read_layer_types
 from weight_files.npy import read_npy
 
 # Shapes of AlexNet's weights in TensorFlow's order, with ImageNet's 1000 classes. Biases have the
@@ -36,7 +39,7 @@ def read_weights(path: str) -> Layers:
     Raises ValueError for any other content and for values that are not finite; OSError for a file
     that cannot be opened.
     """
-    return to_float32(path, read_file(path)[0])
+    return to_float32(path, read_file(path))
 
 
 def to_float32(path: str, layers: Layers) -> Layers:
@@ -56,11 +59,35 @@ def to_float32(path: str, layers: Layers) -> Layers:
     return result
 
 
-def read_file(path: str) -> tuple[Layers, list[str]]:
-    """Return ({layer: arrays as stored}, types) of a weight file.
+def read_file(path: str) -> Layers:
+    """Return {layer: arrays as stored} of a weight file.
 
-    types: type of each layer in the order of a .caffemodel; empty for a .npy file. Raises
-    ValueError for any other content, OSError for a file that cannot be opened.
+    Raises ValueError for any other content, OSError for a file that cannot be opened.
+    """
+    with open_weight_file(path) as (file, is_npy):
+        layers = read_npy(file) if is_npy else read_caffemodel(file)
+    if not layers:
+        raise ValueError(f'{path} is not a weight file: it holds no layers with weights')
+    return layers
+
+
+def read_types(path: str) -> list[tuple[str, str]]:
+    """Return (name, type) of each layer of a .caffemodel, in the file's order; [] of a .npy file.
+
+    Raises ValueError for other content, OSError for a file that cannot be opened.
+    """
+    with open_weight_file(path) as (file, is_npy):
+        if is_npy:
+            return []
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            return read_layer_types(content)
+
+
+@contextlib.contextmanager
+def open_weight_file(path: str) -> Iterator[tuple[BinaryIO, bool]]:
+    """Open a file for a block; yield (file, whether it is a .npy file and no .caffemodel).
+
+    The reason of a ValueError in the block becomes part of a ValueError with the path.
     """
     try:
         with open(path, 'rb') as file:
@@ -68,14 +95,10 @@ def read_file(path: str) -> tuple[Layers, list[str]]:
             file.seek(0)
             check_start(start, os.fstat(file.fileno()).st_size)
             # The first byte of a .npy file, or of a bare pickle, begins no .caffemodel.
-            is_npy = start[:1] in (b'\x93', b'\x80')
-            layers, types = (read_npy(file), []) if is_npy else read_caffemodel(file)
+            yield file, start[:1] in (b'\x93', b'\x80')
     except ValueError as error:
         reason = printable(str(error), 300)
         raise ValueError(f'{path} is not a weight file: {reason}') from error
-    if not layers:
-        raise ValueError(f'{path} is not a weight file: it holds no layers with weights')
-    return layers, types
 
 
 def check_start(start, size):

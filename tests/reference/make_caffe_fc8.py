@@ -1,11 +1,13 @@
-"""Lets Caffe compute fc8 of a full-size AlexNet, for tests/weight_files/test_full_size.py.
+"""Lets Caffe compute fc8 of full-size networks, for tests/weight_files/test_full_size.py.
 
     pip install kendryte-caffe==1.0.0.20210829 'protobuf<3.21'        (Python 3.8)
-    python -m tests.reference.make_caffe_fc8 DEPLOY_PROTOTXT OUT.caffemodel
+    python -m tests.reference.make_caffe_fc8 alexnet DEPLOY_PROTOTXT OUT.caffemodel
+    python -m tests.reference.make_caffe_fc8 caffenet DEPLOY_PROTOTXT OUT.caffemodel
 
-DEPLOY_PROTOTXT is Caffe's models/bvlc_alexnet/deploy.prototxt. Caffe loads the file that
-tests/caffe_files.py writes, which shows that it is a file for Caffe. fc8 goes to caffe_fc8.npy
-beside this script; OUT.caffemodel (244 MB) is the same network as Caffe saves it.
+DEPLOY_PROTOTXT is deploy.prototxt of Caffe's models/bvlc_alexnet or bvlc_reference_caffenet. Caffe
+loads the file that tests/caffe_files.py writes, which shows that it is a file for Caffe. fc8 goes
+to caffe_fc8.npy or caffenet_fc8.npy beside this script; OUT.caffemodel (244 MB) is the same network
+as Caffe saves it.
 """
 
 import os
@@ -17,10 +19,10 @@ import numpy as np
 
 from tests.caffe_files import caffemodel, drawn_images, drawn_layers
 
-TARGET = os.path.join(os.path.dirname(os.path.abspath(__file__)), 'caffe_fc8.npy')
+TARGETS = {'alexnet': 'caffe_fc8.npy', 'caffenet': 'caffenet_fc8.npy'}
 
 
-def main(prototxt, saved):
+def main(architecture, prototxt, saved):
     """Run Caffe on the drawn network and images; write both files."""
     with tempfile.NamedTemporaryFile(suffix='.caffemodel') as file:
         file.write(caffemodel(drawn_layers(), v1=True, old_shape=True))
@@ -31,7 +33,8 @@ def main(prototxt, saved):
     net.blobs['data'].data[...] = images
     net.forward()
     net.save(saved)
-    np.save(TARGET, net.blobs['fc8'].data)
+    folder = os.path.dirname(os.path.abspath(__file__))
+    np.save(os.path.join(folder, TARGETS[architecture]), net.blobs['fc8'].data)
 
 
 if __name__ == '__main__':

@@ -29,7 +29,8 @@ def test_confusion_matrix_has_a_row_per_true_class():
 
 def test_scores_per_class():
     """By hand from the definitions; 0 where a class was never predicted, or never there."""
-    precision, recall, f1 = class_scores(confusion_matrix(LABELS, PREDICTED, 4))
+    images, precision, recall, f1 = class_scores(LABELS, PREDICTED, 4)
+    assert images.tolist() == [3, 1, 1, 0]
     np.testing.assert_allclose(precision, [1, 1 / 3, 0, 0])
     np.testing.assert_allclose(recall, [2 / 3, 1, 0, 0])
     np.testing.assert_allclose(f1, [0.8, 0.5, 0, 0])
@@ -41,6 +42,14 @@ def evaluate(labels, logits, names):
     for positions in (np.arange(len(labels) - 1), np.array([len(labels) - 1])):
         evaluation.add(positions, np.float32(logits)[positions])
     return evaluation.evaluate()
+
+
+def test_many_classes_are_evaluated_without_a_matrix():
+    """5,000 classes are legal in a run folder; their matrix would take 200 MB."""
+    names = [str(number) for number in range(5_000)]
+    evaluation = evaluate([7, 9], np.eye(5_000, dtype=np.float32)[[7, 8]], names)
+    assert evaluation['accuracy'] == 0.5 and evaluation['confusion_matrix'] is None
+    assert evaluation['classes'][7]['recall'] == 1 and evaluation['classes'][9]['recall'] == 0
 
 
 def test_means_are_over_images_and_mistakes_begin_with_the_surest():

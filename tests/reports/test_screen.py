@@ -84,6 +84,8 @@ def test_a_warning_is_printed_once(capsys):
         printer.warn(warnings)
     assert capsys.readouterr().err == 'WARNING: one\nWARNING: two\n'
     assert printer.warnings == {'a': 'one again', 'b': 'two'}
+    printer.warn({'b': 'two'})
+    assert printer.warnings == {'b': 'two'}  # the report warns of what is so at its end
 
 
 MATRIX = np.array([[4, 0, 0], [1, 1, 2], [0, 1, 3]])

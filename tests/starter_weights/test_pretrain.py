@@ -65,7 +65,7 @@ def test_conv5_is_scaled_to_a_norm_and_nothing_else_changes(images):
 
 
 def test_the_starter_weights_are_small_and_of_the_norm_for_fc6(images):
-    stored, _ = read_file(STARTER)
+    stored = read_file(STARTER)
     assert os.path.getsize(STARTER) < 5_000_000
     assert {layer: weights.shape for layer, (weights, _) in stored.items()} == CONV_SHAPES
     assert {array.dtype.name for pair in stored.values() for array in pair} == {'float16'}

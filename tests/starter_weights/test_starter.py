@@ -7,11 +7,11 @@ import shutil
 import pytest
 
 import finetune
-from finetune import STARTER_WARNING
+from reports.screen import STARTER_WARNING
 from runtime.tf1 import tf
 from tests.helpers import FC_LAYERS, ROOT, read_csv, run_main, write_list
 from training.setup import choose_layers
-from weight_files.find import STARTER_WEIGHTS
+from weight_files.find import PUBLIC_FILES, STARTER_WEIGHTS, PublicFile
 from weight_files.reader import read_weights
 
 STARTER = os.path.join(ROOT, STARTER_WEIGHTS)
@@ -23,9 +23,7 @@ def flags(tmp_path, monkeypatch):
 
     `auto` finds no ImageNet weights: nobody listens on port 9.
     """
-    if os.path.exists(os.path.join(ROOT, 'bvlc_alexnet.npy')):
-        pytest.skip('bvlc_alexnet.npy is there')
-    monkeypatch.setattr('weight_files.find.BVLC_ALEXNET_URL', 'http://127.0.0.1:9/w.npy')
+    monkeypatch.setitem(PUBLIC_FILES, 'auto', [PublicFile('http://127.0.0.1:9/w.npy', None)])
     images = os.path.join(ROOT, 'sample', 'images', 'train')
     for number, name in enumerate(('train', 'val')):
         write_list(tmp_path / f'{name}.txt', [f'{images}/{shape}/{number:02d}.jpg {label}'

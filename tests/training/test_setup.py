@@ -4,6 +4,8 @@ import pytest
 from alexnet import LAYERS
 from finetune import Settings
 from inputs.lists import Datasets, ImageList
+from tests.caffe_files import caffemodel
+from tests.npy_files import small_caffe_layers
 from training.setup import (
     check_agreement,
     choose_layers,
@@ -43,7 +45,43 @@ def test_a_layer_that_is_skipped_must_be_trained():
     ('none', None, None), ('auto', 'none', None), ('auto', 'stored.npy', 'stored.npy'),
     ('named.npy', 'stored.npy', 'named.npy'), ('none', 'stored.npy', None)])
 def test_a_resumed_run_keeps_its_weight_file(setting, stored, path, tmp_path):
-    assert choose_weights(setting, stored, str(tmp_path)) == path
+    if stored:
+        stored = {'weights_path': stored, 'architecture': 'alexnet'}
+    assert choose_weights(setting, 'auto', stored, str(tmp_path)) == (path, 'alexnet')
+
+
+CAFFENET_RUN = {'weights_path': '/gone/bvlc_reference_caffenet.caffemodel',
+                'architecture': 'caffenet'}
+
+
+@pytest.mark.parametrize('weights_path, architecture, chosen', [
+    ('caffenet', 'auto', tuple(CAFFENET_RUN.values())),  # as the run began
+    ('auto', 'auto', tuple(CAFFENET_RUN.values())),
+    (CAFFENET_RUN['weights_path'], 'caffenet', tuple(CAFFENET_RUN.values())),
+    (CAFFENET_RUN['weights_path'], 'alexnet', (CAFFENET_RUN['weights_path'], 'alexnet')),
+    ('other.npy', 'auto', ('other.npy', 'caffenet'))])
+def test_a_resumed_run_keeps_its_architecture(weights_path, architecture, chosen):
+    """What has changed is refused later, by name: run_folder/resume.py."""
+    assert choose_weights(weights_path, architecture, CAFFENET_RUN, '') == chosen
+
+
+@pytest.mark.parametrize('weights_path, architecture', [
+    ('auto', 'caffenet'), ('caffenet', 'alexnet')])
+def test_public_files_of_another_architecture_are_not_downloaded(
+        weights_path, architecture, tmp_path):
+    message = f'weights_path {weights_path} is .*net, and architecture is {architecture}'
+    with pytest.raises(ValueError, match=message):
+        choose_weights(weights_path, architecture, None, str(tmp_path))
+
+
+def test_a_new_run_has_the_architecture_of_its_setting_or_file(tmp_path):
+    path = str(tmp_path / 'net.caffemodel')
+    with open(path, 'wb') as file:
+        file.write(caffemodel(small_caffe_layers(), ends=('Pooling', 'LRN')))
+    assert choose_weights(path, 'auto', None, '') == (path, 'caffenet')
+    assert choose_weights('none', 'caffenet', None, '') == (None, 'caffenet')
+    with pytest.raises(ValueError, match='net.caffemodel is caffenet .* architecture is alexnet'):
+        choose_weights(path, 'alexnet', None, '')
 
 
 def test_the_last_batch_of_an_epoch_is_a_step(datasets):
@@ -63,6 +101,7 @@ def test_stored_settings_say_what_was_chosen(datasets, random_crop, size):
     stored = settings_to_store(settings, make_setup(Settings(), datasets, None), datasets)
     assert stored == {
         'random_crop': random_crop, 'resume': None, 'weights_path': 'none', 'seed': 5,
+        'architecture': 'alexnet',
         'num_classes': 2, 'train_layers': LAYERS, 'skip_layers': LAYERS, 'scale_size': size,
         'image_mean': [104, 117, 124], 'train_images': 13, 'val_images': 4}
 

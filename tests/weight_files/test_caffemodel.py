@@ -4,7 +4,7 @@ import pytest
 from tests.caffe_files import SHAPES, blob, caffemodel, field, layer, varint
 from tests.helpers import shared
 from weight_files.caffemodel import make_net_class
-from weight_files.reader import LAYER_SHAPES, read_weights
+from weight_files.reader import LAYER_SHAPES, read_file, read_types, read_weights
 
 
 def write(tmp_path, content):
@@ -64,6 +64,27 @@ def test_numbers_in_pieces_and_unpacked_dimensions(tmp_path):
     np.testing.assert_array_equal(got['fc8'][0], [[1, 4], [2, 5], [3, 6]])
 
 
+@pytest.mark.parametrize('raw_type, dtype', [(0, np.float64), (1, np.float32), (2, np.float16)])
+def test_raw_data_of_nvidia_caffe(tmp_path, raw_type, dtype):
+    layers = small_layers(dtype)
+    content = b''.join(
+        layer(name, 'Convolution' if arrays[0].ndim == 4 else 'InnerProduct',
+              [blob(array, raw_type=raw_type) for array in arrays])
+        for name, arrays in layers.items())
+    path = write(tmp_path, content)
+    assert {array.dtype for arrays in read_file(path).values() for array in arrays} == {
+        np.dtype(dtype)}
+    np.testing.assert_array_equal(
+        read_weights(path)['conv1'][0], np.float32(layers['conv1'][0]).transpose(2, 3, 1, 0))
+    np.testing.assert_array_equal(
+        read_weights(path)['fc7'][0], np.float32(layers['fc7'][0]).T)
+    np.testing.assert_array_equal(read_weights(path)['fc7'][1], np.float32(layers['fc7'][1]))
+
+
+# Layers of 2013: `layers` of V0LayerConnection, whose field 1 is the layer.
+V0_LAYER = field(2, field(1, field(1, 'conv1') + field(2, 'conv')) + field(2, 'data'))
+
+
 def fc8(*fields):
     """Return a layer fc8 with one blob of these fields."""
     return layer('fc8', 'InnerProduct', [b''.join(fields)])
@@ -89,6 +110,11 @@ UNPACKED = b''.join(varint(5 << 3 | 5) + np.float32(n).tobytes() for n in (1, 2)
     (fc8(shape_of(2**64 - 2, 2**64 - 3), field(5, b'\0' * 24)), r'shape \(-2, -3\) in 24 bytes'),
     (fc8(shape_of(*[1] * 33), field(5, b'\0' * 4)), 'layer fc8 has an array of shape'),
     (fc8(shape_of(2), UNPACKED), 'are not packed'),
+    (layer('fc8', 'InnerProduct', [blob(np.ones(2, 'i4'), raw_type=3)]),
+     'layer fc8 has raw_data_type 3, which is no floating point number'),
+    (layer('fc8', 'InnerProduct', [blob(np.ones(3, 'f2'), raw_type=1)]),
+     r'shape \(3,\) in 6 bytes'),
+    (V0_LAYER, 'format of 2013: convert it with upgrade_net_proto_binary'),
     (layer('fc8', 'InnerProduct', [blob(np.ones(2, 'f4'))]) * 2, 'two layers called fc8'),
     (layer('fc8', 'InnerProduct', [blob(np.float32([1, np.nan]))]), 'fc8 holds values'),
     (layer('fc8', 'InnerProduct', [blob(np.float64([1, 1e300]))]), 'fc8 holds values'),
@@ -105,14 +131,16 @@ def test_other_content_is_refused_in_a_line(tmp_path, content, message):
     field(9, 1) * 200_000])
 def test_small_files_of_countless_fields_are_refused(content, tmp_path):
     """They are refused before the library turns them into objects that fill the memory."""
-    with pytest.raises(ValueError, match='more than 100000 fields'):
-        read_weights(write(tmp_path, content))
+    for read in (read_weights, read_types):
+        with pytest.raises(ValueError, match='more than 100000 fields'):
+            read(write(tmp_path, content))
 
 
 def test_names_that_are_not_utf8_are_still_names(tmp_path):
     content = layer('fc8', 'InnerProduct', [blob(np.ones(2, 'f4'))])
-    got = read_weights(write(tmp_path, content.replace(b'fc8', b'f\xff8')))
-    assert list(got) == ['f\ufffd8']
+    path = write(tmp_path, content.replace(b'fc8', b'f\xff8'))
+    assert list(read_weights(path)) == ['f\ufffd8']
+    assert read_types(path) == [('f\ufffd8', 'InnerProduct')]
 
 
 def test_layers_of_other_types_are_kept_as_they_are(tmp_path):
@@ -129,5 +157,5 @@ def test_field_numbers_are_those_of_caffe():
     net = make_net_class().DESCRIPTOR
     v1 = net.fields_by_name['layers'].message_type
     numbers = {name: declared.number for name, declared in v1.fields_by_name.items()}
-    assert numbers == {'name': 4, 'type': 5, 'blobs': 6}
+    assert numbers == {'layer': 1, 'name': 4, 'type': 5, 'blobs': 6}
     assert set(SHAPES) == set(LAYER_SHAPES)

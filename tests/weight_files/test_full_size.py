@@ -13,9 +13,10 @@ from convert_weights import main
 from runtime.tf1 import tf
 from tests.caffe_files import caffemodel, drawn_images, drawn_layers
 from tests.helpers import ROOT
+from weight_files.architecture import resolve_architecture
 from weight_files.reader import LAYER_SHAPES
 
-CAFFE_FC8 = os.path.join(ROOT, 'tests', 'reference', 'caffe_fc8.npy')
+REFERENCE = os.path.join(ROOT, 'tests', 'reference')
 
 
 @pytest.fixture(scope='module')
@@ -30,15 +31,32 @@ def full_size(tmp_path_factory):
         file.unlink()
 
 
-def test_fc8_is_that_of_caffe(full_size):
-    """Within 1e-4 of the largest value; Caffe computed caffe_fc8.npy from the same file."""
-    expected = np.load(CAFFE_FC8)
+@pytest.fixture
+def caffenet(tmp_path):
+    """A .caffemodel with the weights of `full_size` and the layers of CaffeNet."""
+    path = tmp_path / 'caffenet.caffemodel'
+    path.write_bytes(caffemodel(drawn_layers(), ends=('Pooling', 'LRN')))
+    yield str(path)
+    path.unlink()
+
+
+def assert_fc8_is(reference, path, architecture):
+    """Assert that fc8 is within 1e-4 of the largest value of fc8 that Caffe computed."""
+    expected = np.load(os.path.join(REFERENCE, reference))
     with tf.Graph().as_default(), tf.Session() as session:
         x = tf.placeholder(tf.float32, [None, 227, 227, 3])
-        model = AlexNet(x, 1.0, 1000, [], str(full_size / 'drawn.npy'))
+        model = AlexNet(x, 1.0, 1000, [], path, architecture=architecture)
         model.load_initial_weights(session)
         fc8 = session.run(model.fc8, {x: drawn_images().transpose(0, 2, 3, 1)})
     assert np.abs(fc8 - expected).max() <= 1e-4 * np.abs(expected).max()
+
+
+def test_fc8_is_that_of_caffe(full_size):
+    assert_fc8_is('caffe_fc8.npy', str(full_size / 'drawn.npy'), 'alexnet')
+
+
+def test_fc8_of_caffenet_is_that_of_caffe(caffenet):
+    assert_fc8_is('caffenet_fc8.npy', caffenet, resolve_architecture('auto', caffenet))
 
 
 def test_the_written_file_is_of_the_public_layout(full_size):

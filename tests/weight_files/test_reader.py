@@ -8,6 +8,7 @@ import pytest
 
 from tests.caffe_files import caffemodel
 from tests.npy_files import python2_file, small_caffe_layers, small_layers
+from weight_files.architecture import read_architecture
 from weight_files.reader import (
     LAYER_SHAPES,
     check_layers,
@@ -106,15 +107,22 @@ def damaged_files(sound, random):
 
 
 def is_refused(path):
-    """Read a weight file; return whether that ends in a ValueError, which must be one line."""
-    try:
-        layers = read_weights(str(path))
-    except ValueError as error:
-        text = str(error)
-        assert text.startswith(str(path)) and text.isprintable() and len(text) < 500, text
+    """Read a weight file; return whether that ends in a ValueError."""
+    assert_one_line(read_architecture, path)
+    layers = assert_one_line(read_weights, path)
+    if layers is None:
         return True
     assert all(array.dtype == np.float32 for pair in layers.values() for array in pair)
     return False
+
+
+def assert_one_line(read, path):
+    """Return what a function reads from a file, None after a ValueError, which must be a line."""
+    try:
+        return read(str(path))
+    except ValueError as error:
+        text = str(error)
+        assert text.startswith(str(path)) and text.isprintable() and len(text) < 500, text
 
 
 def read_damaged_files(folder):
