@@ -84,11 +84,20 @@ def test_a_copied_project_uses_its_own_lists(project, tmp_path, monkeypatch):
     assert files_of(tmp_path / 'b/project/runs/x') == expected(tmp_path / 'b/project')
 
 
-def test_a_run_that_is_moved_alone_finds_its_lists(project, tmp_path, monkeypatch):
+@pytest.mark.parametrize('target', ['x', 'archive/runs/x'])
+def test_a_run_that_is_moved_alone_finds_its_lists(target, project, tmp_path, monkeypatch):
     begin('runs/x')
-    shutil.move('runs/x', tmp_path / 'x')
+    (tmp_path / target).parent.mkdir(parents=True, exist_ok=True)
+    shutil.move('runs/x', tmp_path / target)
     monkeypatch.chdir(tmp_path)
-    assert files_of('x') == expected(project)
+    assert files_of(target) == expected(project)
+
+
+def test_other_lists_of_the_same_name_are_not_taken(project, tmp_path, monkeypatch):
+    begin(tmp_path / 'x')
+    shutil.copytree(tmp_path / 'a', tmp_path / 'b')
+    monkeypatch.chdir(tmp_path / 'b' / 'project')
+    assert files_of(tmp_path / 'x') == expected(project)
 
 
 @pytest.mark.parametrize('run_dir', ['runs/x', 'ABSOLUTE'])
