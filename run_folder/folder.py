@@ -6,13 +6,15 @@ import itertools
 import json
 import os
 import platform
+import re
 
 import cv2
 import numpy as np
-from filelock import FileLock, Timeout
 
 from alexnet import IMAGE_SIZE
+from run_folder.stored_paths import resolve_paths, working_dir
 from runtime.files import new_file
+from runtime.locks import FolderLock
 from runtime.tf1 import tf
 from weight_files.architecture import BLOCK_ENDS
 
@@ -45,7 +47,7 @@ class RunFolder:
             return self
         if self.path and is_run(self.path):
             self.acquire()
-            self.settings = read_settings(os.path.join(self.path, 'settings.json'))
+            self.settings = read_run_settings(self.path)
         elif self.path and os.path.exists(self.path):
             self.check_free()
         else:
@@ -58,13 +60,12 @@ class RunFolder:
 
     def acquire(self):
         """Lock the folder; the system releases the lock when this process ends, however it ends."""
-        lock = FileLock(os.path.join(self.path, LOCK))
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
+        lock = FolderLock(os.path.join(self.path, LOCK))
+        if not lock.acquire():
             raise ValueError(f'run_dir {self.path} is in use by another run, which has not ended '
-                             'yet') from None
+                             'yet')
         self.lock = lock
+        delete_parts(self.path)
 
     def check_free(self):
         """Raise ValueError unless the folder is empty but for files of a run killed early."""
@@ -87,7 +88,8 @@ class RunFolder:
             self.check_free()
         versions = {'python': platform.python_version(), 'tensorflow': tf.__version__,
                     'numpy': np.__version__, 'opencv': cv2.__version__}
-        content = {'format': FORMAT, **settings, 'run_dir': self.path, 'versions': versions}
+        content = {'format': FORMAT, **settings, 'run_dir': self.path,
+                   'working_dir': working_dir(), 'versions': versions}
         # settings.json comes first: with it, the folder is a run.
         self.write_text('settings.json', json.dumps(content, indent=2) + '\n')
         self.write_text('labels.txt', ''.join(f'{name}\n' for name in class_names))
@@ -97,6 +99,13 @@ class RunFolder:
         """Write a text file, whole or not at all."""
         with new_file(os.path.join(self.path, name), replace=True, encoding='utf-8') as file:
             file.write(text)
+
+
+def delete_parts(path):
+    """Delete the unfinished files of new_file that a killed process left in a folder."""
+    for name in os.listdir(path):
+        if re.search(r'\.part-\d+$', name):
+            os.remove(os.path.join(path, name))
 
 
 def check_parent(run_dir):
@@ -148,6 +157,14 @@ def read_settings(path: str) -> dict:
     return settings
 
 
+def read_run_settings(run_dir: str) -> dict:
+    """Return the dict of a run's settings.json, with paths as they are from here.
+
+    Raises ValueError if it cannot be used.
+    """
+    return resolve_paths(read_settings(os.path.join(run_dir, 'settings.json')), run_dir)
+
+
 def check_values(settings):
     """Raise ValueError for an illegal value in settings.json, among the values that are used."""
     scale_size, mean = settings['scale_size'], settings.get('image_mean')
@@ -156,6 +173,7 @@ def check_values(settings):
         'scale_size': is_list_of(scale_size, 2, int)
         and all(IMAGE_SIZE <= side <= LARGEST_SCALE for side in scale_size),
         'image_mean': is_list_of(mean, 3, float) and all(0 <= value <= 255 for value in mean),
+        'weights_path': isinstance(settings.get('weights_path', ''), str),
         'architecture': settings['architecture'] in list(BLOCK_ENDS),
         'precision': settings.get('precision') in ('float32', 'bfloat16')}
     for name, is_legal in legal.items():
