@@ -9,7 +9,7 @@ from typing import Literal
 
 from alexnet import LAYERS
 from inputs.checks import read_checked_datasets
-from reports.heatmaps import Heatmaps
+from reports.heatmaps import Heatmaps, make_views
 from reports.run_log import NoLog, RunLog
 from reports.screen import class_table, layer_table, warn_of_starter_weights
 from run_folder.checkpoints import make_checkpoints
@@ -152,7 +152,7 @@ def finetune(settings: Settings) -> tuple[float, int, str]:
         log = stack.enter_context(NoLog() if not is_chief else RunLog(
             run_dir, stored, training_command(settings), datasets, generators, layers, history,
             step=session.run(training.step)))
-        log.begin(*make_views(session, training.model, checkpoints, heatmaps))
+        log.begin(*make_views(session, heatmaps, checkpoints.load_best))
         if history:
             recall_best(session, checkpoints, broadcast_ops, progress, log, validate)
 
@@ -220,17 +220,6 @@ def recall_best(session, checkpoints, broadcast_ops, progress, log, validate):
     log.show_best(*validate().predictions)
     checkpoints.restore_last(session, progress)
     broadcast_variables(session, broadcast_ops)
-
-
-def make_views(session, model, checkpoints, heatmaps):
-    """Return two functions for the log: one that fetches conv1, one that computes heatmaps.
-
-    The second one loads the values of the best epoch: call it when the run has ended.
-    """
-    def explain(images, classes):
-        checkpoints.load_best(session)
-        return heatmaps.compute(session, 'x', images, classes)
-    return lambda: session.run(model.variables['conv1'][0]), explain
 
 
 def main(arguments):

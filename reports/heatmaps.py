@@ -5,7 +5,7 @@ Localization" (2017).
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import cv2
 import numpy as np
@@ -55,6 +55,18 @@ def grad_cam(logits: tf.Tensor, features: tf.Tensor, classes: tf.Tensor) -> tf.T
     weights = tf.reduce_mean(gradients, [1, 2], keepdims=True)
     maps = tf.nn.relu(tf.reduce_sum(weights * features, 3))
     return tf.math.divide_no_nan(maps, tf.reduce_max(maps, [1, 2], keepdims=True))
+
+
+def make_views(session: tf.Session, heatmaps: Heatmaps, load_best: Callable) -> tuple:
+    """Return two functions for RunLog.begin: fetch_conv1, and explain for the best epoch.
+
+    load_best: function of the session that assigns the values of the best epoch. They stay: call
+    explain when the run has ended.
+    """
+    def explain(images, classes):
+        load_best(session)
+        return heatmaps.compute(session, 'x', images, classes)
+    return lambda: session.run(heatmaps.model.variables['conv1'][0]), explain
 
 
 def scale_up(heatmap: np.ndarray, height: int, width: int) -> np.ndarray:
