@@ -3,8 +3,15 @@ import numpy as np
 import pytest
 
 from alexnet import LAYERS, AlexNet
-from reports.heatmaps import Heatmaps, grad_cam, heatmap_sheet, overlay, scale_up
-from runtime.tf1 import tf
+from reports.heatmaps import (
+    Heatmaps,
+    grad_cam,
+    heatmap_sheet,
+    make_views,
+    overlay,
+    scale_up,
+)
+from runtime.tf1 import assign_values, tf
 
 
 def by_hand(features, weights, number):
@@ -91,3 +98,16 @@ def test_a_sheet_has_the_image_and_a_tile_per_class():
     assert sheet.shape == (227 + 18, 3 * 229 - 2, 3)
     assert (sheet[:227, :227] == 90).all() and (sheet[:227, 2 * 229:] == 90).all()
     assert (sheet[:227, 229:229 + 227, 2] > 200).all()
+
+
+def test_views_explain_the_best_epoch(network):
+    """Its fc8 is all zeros here, so that nothing speaks for any class."""
+    session, images, model, heatmaps = network
+    values = session.run(model.variables['fc8'])
+
+    def load_best(session):
+        assign_values(session, model.variables['fc8'], [0 * value for value in values])
+    assert heatmaps.compute(session, 'x', images, [2, 0]).any()
+    fetch_conv1, explain = make_views(session, heatmaps, load_best)
+    assert not explain(images, [2, 0]).any() and fetch_conv1().shape == (11, 11, 3, 96)
+    assign_values(session, model.variables['fc8'], values)
