@@ -39,7 +39,7 @@ class Settings(CheckedSettings):
     checkpoint: str | None = flag(
         None, 'best, last, or the number of an epoch that has one; None: best')
     batch_size: int = flag(128, 'images per batch', low=1)
-    precision: Literal['float32', 'bfloat16'] | None = flag(
+    precision: Literal['float32', 'tensorfloat32', 'bfloat16'] | None = flag(
         None, "of matrix products; None: that of the run's settings")
     num_threads: int | None = flag(
         None, 'threads for decoding and for computing; None: one per core', low=1)

@@ -20,7 +20,7 @@ class TrainedRun(NamedTuple):
     class_names: list[str]
     scale_size: tuple         # (width, height) in pixels, to which whole images are scaled
     image_mean: np.ndarray    # float32 [3], blue, green, red
-    precision: str            # of matrix products, 'float32' or 'bfloat16'
+    precision: str            # of matrix products, 'float32', 'tensorfloat32' or 'bfloat16'
     architecture: str         # 'alexnet' or 'caffenet'
     checkpoints: tuple        # path prefixes: the chosen checkpoint, and `frozen` if it exists
 

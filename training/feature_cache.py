@@ -32,7 +32,7 @@ class CacheOptions(NamedTuple):
 
     mode: str                # 'auto', 'on' or 'off'
     folder: str              # of all stored features
-    precision: str           # of matrix products, 'float32' or 'bfloat16'
+    precision: str           # of matrix products, 'float32', 'tensorfloat32' or 'bfloat16'
     num_threads: int | None  # that decode images; None: one per core
 
 

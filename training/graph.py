@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from alexnet import IMAGE_SIZE, LAYERS, AlexNet
-from runtime.tf1 import assign_values, open_session, tf
+from runtime.tf1 import assign_values, tf
 from training.devices import Devices
 from training.histograms import step_summaries
 from training.optimizer import learning_rate_at, make_train_op, training_loss
@@ -183,15 +183,15 @@ def initialize_replicas(session, setup, devices):
     TensorFlow seeds a random operation by its position in the graph. Drawing the values in a
     one-device graph gives the same ones for any number of devices.
     """
-    values = initial_values(setup, devices.precision, devices.num_threads)
+    values = initial_values(setup, devices)
     for variable in session.graph.get_collection(tf.GraphKeys.GLOBAL_VARIABLES):
         copies = devices.strategy.experimental_local_results(variable)
         assign_values(session, copies, [values[variable.op.name]] * len(copies))
 
 
-def initial_values(setup, precision, num_threads):
+def initial_values(setup, devices):
     """Return {name of variable: initial value}, drawn in a one-device graph of its own."""
-    with tf.Graph().as_default(), open_session(precision, num_threads) as session:
+    with tf.Graph().as_default(), tf.Session(config=devices.local_config()) as session:
         tf.set_random_seed(setup.seed)
         initialize(session, build_on_one_device(setup).model)
         return session.run({variable.op.name: variable for variable in tf.global_variables()})

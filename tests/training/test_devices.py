@@ -1,8 +1,11 @@
 """Runs on named devices against one on a single device; settings that do not fit."""
 
+import contextlib
+
 import pytest
 
 import finetune
+from runtime.tf1 import tf
 from tests.helpers import run_main
 from tests.training.cluster_runs import assert_same_run
 from training.devices import Devices
@@ -35,3 +38,15 @@ def test_sessions_have_the_named_devices(names, num_replicas, num_cpus):
     assert devices.num_replicas == num_replicas and devices.workers.size == 1
     config = devices.config()
     assert config.device_count['CPU'] == num_cpus and config.intra_op_parallelism_threads == 3
+    assert config.device_count['GPU'] == 0  # beside a GPU, none of its memory is taken
+
+
+@pytest.mark.parametrize('deterministic', [True, False])
+def test_operations_are_deterministic_until_the_run_ends(deterministic):
+    """TensorFlow itself shows it: a random operation without a seed is an error."""
+    is_error = pytest.raises(RuntimeError, match='require a seed')
+    with tf.Graph().as_default():
+        with Devices(deterministic=deterministic):
+            with is_error if deterministic else contextlib.nullcontext():
+                tf.random_uniform([])
+        tf.random_uniform([])
