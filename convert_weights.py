@@ -28,8 +28,9 @@ from weight_files.reader import (
 class Settings(CheckedSettings):
     """Show the layers of a weight file, or convert it to .npy."""
 
-    file: str = positional('a .npy or .caffemodel file')
-    output: str | None = positional('write the layers to this .npy file, as float32', default=None)
+    file: str = positional('a .npy or .caffemodel file', is_path=True)
+    output: str | None = positional(
+        'write the layers to this .npy file, as float32', default=None, is_path=True)
     force: bool = flag(False, 'replace the output file if it exists')
 
 

@@ -27,10 +27,13 @@ from runtime.tf1 import error_line, open_session, quiet_startup, tf
 class Settings(CheckedSettings):
     """Write a finished run as a model that needs nothing of this project."""
 
-    run: str = positional('run folder, or one of its checkpoints: runs/x/checkpoints/best-7')
+    run: str = positional(
+        'run folder, or one of its checkpoints: runs/x/checkpoints/best-7', is_path=True)
     saved_model: str | None = flag(
-        None, 'a new folder for a SavedModel; for TensorFlow Serving a number: flowers/1')
-    tflite: str | None = flag(None, 'a new file for TensorFlow Lite: flowers.tflite')
+        None, 'a new folder for a SavedModel; for TensorFlow Serving a number: flowers/1',
+        is_path=True)
+    tflite: str | None = flag(
+        None, 'a new file for TensorFlow Lite: flowers.tflite', is_path=True)
     checkpoint: str | None = flag(
         None, 'best, last, or the number of an epoch that has one; None: best')
 

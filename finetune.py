@@ -39,10 +39,10 @@ class Settings(CheckedSettings):
     """Fine-tune AlexNet on your own images. Each flag changes one setting for this run."""
 
     train_file: str = flag(
-        'train.txt', 'list of training images, one per line: path, blank, label', group='Data')
-    val_file: str = flag('val.txt', 'list of validation images')
+        'train.txt', 'list of training images: path, blank, label', group='Data', is_path=True)
+    val_file: str = flag('val.txt', 'list of validation images', is_path=True)
     labels_file: str | None = flag(
-        None, 'class names, one per line; None: labels.txt beside train_file, if it exists')
+        None, 'class names, one per line; None: labels.txt beside train_file, if any', is_path=True)
     num_classes: int | None = flag(
         None, 'number of classes; None: from labels_file or the lists', low=2)
     skip_broken: bool = flag(False, 'leave out missing and broken images instead of stopping')
@@ -54,7 +54,7 @@ class Settings(CheckedSettings):
     weights_path: str = flag(
         'auto', 'a .npy or .caffemodel file; none: random values; auto: bvlc_alexnet, downloaded '
         'if it is missing, or else the starter weights; caffenet: bvlc_reference_caffenet, '
-        'downloaded if it is missing', group='Network')
+        'downloaded if it is missing', group='Network', is_path=True)
     architecture: Literal['auto', 'alexnet', 'caffenet'] = flag(
         'auto', 'caffenet pools before it normalises, alexnet after it; auto: as the weight file '
         'says, or else alexnet')
@@ -92,7 +92,7 @@ class Settings(CheckedSettings):
     cache_features: Literal['auto', 'on', 'off'] = flag(
         'auto', 'store the outputs of the frozen layers; auto: if the disk has space',
         group='Speed')
-    cache_dir: str = flag('cache', 'folder of stored features; can be deleted at any time')
+    cache_dir: str = flag('cache', 'folder of stored features; can be deleted', is_path=True)
     precision: Literal['float32', 'tensorfloat32', 'bfloat16'] = flag(
         'float32', 'of matrix products; tensorfloat32: for GPUs that have it; bfloat16: for CPUs '
         'with AVX512-BF16 or AMX')
@@ -105,9 +105,9 @@ class Settings(CheckedSettings):
         600.0, 'seconds to wait for another machine; more than it takes to save', above=0)
 
     run_dir: str | None = flag(
-        None, 'folder of the run; None: a new runs/<date>-<time>', group='Output')
+        None, 'folder of the run; None: a new runs/<date>-<time>', group='Output', is_path=True)
     resume: str | None = flag(
-        None, 'folder of a run to resume: its settings apply, and flags change them')
+        None, 'folder of a run to resume: its settings apply, and flags change them', is_path=True)
     display_step: int = flag(
         20, 'steps between histograms in TensorBoard, increasing in a long run', low=1)
 
@@ -152,8 +152,8 @@ def finetune(settings: Settings) -> tuple[float, int, str]:
         run_dir = workers.broadcast(lambda: folder.write(stored, datasets.class_names))
         checkpoints.begin(session, run_dir, progress)
         log = stack.enter_context(NoLog() if not is_chief else RunLog(
-            run_dir, stored, command_line('finetune.py', settings), datasets, generators, layers,
-            history, step=session.run(training.step)))
+            run_dir, stored, training_command(settings), datasets, generators, layers, history,
+            step=session.run(training.step)))
         log.begin(lambda: session.run(training.model.variables['conv1'][0]))
         if history:
             recall_best(session, checkpoints, broadcast_ops, progress, log, validate)
@@ -173,6 +173,11 @@ def finetune(settings: Settings) -> tuple[float, int, str]:
                 checkpoints.after_epoch(session, progress, is_best, is_final)
     best = best_row(history)
     return best['val_accuracy'], best['epoch'], run_dir
+
+
+def training_command(settings):
+    """Return the shell command that makes a run with these settings again, in a new folder."""
+    return command_line('finetune.py', dataclasses.replace(settings, run_dir=None, resume=None))
 
 
 def print_on(is_chief, lines):

@@ -26,10 +26,11 @@ class Settings(CheckedSettings):
     The folder may also hold train/ and val/ with class folders in each.
     """
 
-    folder: str = positional('folder of class folders; lists have absolute paths if this is one')
+    folder: str = positional(
+        'folder of class folders; lists have absolute paths if this is one', is_path=True)
     val: float = flag(0.2, 'fraction of the images for val.txt', above=0, below=1)
     seed: int = flag(0, 'another number gives another split')
-    output: str = flag('.', 'folder that the lists are written to')
+    output: str = flag('.', 'folder that the lists are written to', is_path=True)
     force: bool = flag(False, 'replace lists that exist')
 
 

@@ -28,12 +28,14 @@ from runtime.tf1 import error_line, open_session, tf
 class Settings(CheckedSettings):
     """Predict the classes of images with a finished run; evaluate it if a list has labels."""
 
-    run: str = positional('run folder, or one of its checkpoints: runs/x/checkpoints/last')
+    run: str = positional(
+        'run folder, or one of its checkpoints: runs/x/checkpoints/last', is_path=True)
     inputs: tuple[str, ...] = positional(
-        'images, folders of images, or lists (.txt) of images, with or without labels')
+        'images, folders of images, or lists (.txt) of images, with or without labels',
+        is_path=True)
     top: int = flag(5, 'number of classes predicted per image', low=1)
     output: str | None = flag(
-        None, 'a new .csv or .json file instead of the screen; with features a .npy')
+        None, 'a new .csv or .json file instead of the screen; with features a .npy', is_path=True)
     features: str | None = flag(
         None, 'write the output of this layer, such as fc7 or pool5, instead of classes')
     checkpoint: str | None = flag(

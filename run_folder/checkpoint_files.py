@@ -1,11 +1,17 @@
 """The files of a run's checkpoints, and the progress of the run."""
 
+import contextlib
 import dataclasses
 import json
 import os
-from collections.abc import Callable, Collection
+import re
+import tempfile
+from collections.abc import Callable, Collection, Iterator
 
 from runtime.files import new_file
+
+# TensorFlow takes a path with one of these for a pattern when it restores.
+PATTERN = re.compile(r'[*?[\\]')
 
 
 @dataclasses.dataclass
@@ -101,6 +107,28 @@ class CheckpointFolder:
         for file in os.listdir(self.folder):
             if is_deleted(file):
                 os.remove(self.path(file))
+
+
+@contextlib.contextmanager
+def tensorflow_path(prefix: str) -> Iterator[str]:
+    """Yield a path to the files of a checkpoint that TensorFlow takes literally.
+
+    It leads through an open descriptor of the folder or, where the system has no such paths,
+    through a symbolic link. Raises OSError if the folder is missing.
+    """
+    folder, name = os.path.split(prefix)
+    if not PATTERN.search(folder):
+        yield prefix
+        return
+    with contextlib.ExitStack() as stack:
+        if os.path.isdir('/proc/self/fd'):
+            descriptor = os.open(folder, os.O_RDONLY)
+            stack.callback(os.close, descriptor)
+            plain = f'/proc/self/fd/{descriptor}'
+        else:
+            plain = os.path.join(stack.enter_context(tempfile.TemporaryDirectory()), 'checkpoints')
+            os.symlink(os.path.abspath(folder), plain, target_is_directory=True)
+        yield os.path.join(plain, name)
 
 
 def read_progress(run_dir: str) -> Progress | None:

@@ -5,7 +5,7 @@ from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 
 from alexnet import AlexNet
-from run_folder.checkpoint_files import CheckpointFolder, Progress
+from run_folder.checkpoint_files import CheckpointFolder, Progress, tensorflow_path
 from runtime.tf1 import error_line, tf
 
 
@@ -64,8 +64,9 @@ class Checkpoints:
         """Restore a saver's variables; raise ValueError if the checkpoint is missing or broken."""
         path = self.files.path(name)
         try:
-            saver.restore(session, path)
-        except (ValueError, tf.errors.OpError) as error:
+            with tensorflow_path(path) as readable:
+                saver.restore(session, readable)
+        except (ValueError, OSError, tf.errors.OpError) as error:
             raise ValueError(f'{path} is missing or broken: {error_line(error)}') from error
 
     def begin(self, session: tf.Session, run_dir: str, progress: Progress):
@@ -131,9 +132,9 @@ class Checkpoints:
         After an error, no file of the checkpoint is left.
         """
         try:
-            with session.graph.as_default():  # the default graph differs per thread
-                saver.save(session, self.files.path(name), write_meta_graph=False,
-                           write_state=False)
+            # The default graph differs per thread.
+            with session.graph.as_default(), tensorflow_path(self.files.path(name)) as path:
+                saver.save(session, path, write_meta_graph=False, write_state=False)
         except Exception:
             self.files.delete_checkpoint(name)
             raise

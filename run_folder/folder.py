@@ -9,10 +9,11 @@ import platform
 
 import cv2
 import numpy as np
-from filelock import FileLock, Timeout
 
 from alexnet import IMAGE_SIZE
+from run_folder.stored_paths import resolve_paths, working_dir
 from runtime.files import new_file
+from runtime.locks import FolderLock
 from runtime.tf1 import tf
 from weight_files.architecture import BLOCK_ENDS
 
@@ -45,7 +46,7 @@ class RunFolder:
             return self
         if self.path and is_run(self.path):
             self.acquire()
-            self.settings = read_settings(os.path.join(self.path, 'settings.json'))
+            self.settings = read_run_settings(self.path)
         elif self.path and os.path.exists(self.path):
             self.check_free()
         else:
@@ -58,12 +59,10 @@ class RunFolder:
 
     def acquire(self):
         """Lock the folder; the system releases the lock when this process ends, however it ends."""
-        lock = FileLock(os.path.join(self.path, LOCK))
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
+        lock = FolderLock(os.path.join(self.path, LOCK))
+        if not lock.acquire():
             raise ValueError(f'run_dir {self.path} is in use by another run, which has not ended '
-                             'yet') from None
+                             'yet')
         self.lock = lock
 
     def check_free(self):
@@ -87,7 +86,8 @@ class RunFolder:
             self.check_free()
         versions = {'python': platform.python_version(), 'tensorflow': tf.__version__,
                     'numpy': np.__version__, 'opencv': cv2.__version__}
-        content = {'format': FORMAT, **settings, 'run_dir': self.path, 'versions': versions}
+        content = {'format': FORMAT, **settings, 'run_dir': self.path,
+                   'working_dir': working_dir(), 'versions': versions}
         # settings.json comes first: with it, the folder is a run.
         self.write_text('settings.json', json.dumps(content, indent=2) + '\n')
         self.write_text('labels.txt', ''.join(f'{name}\n' for name in class_names))
@@ -146,6 +146,14 @@ def read_settings(path: str) -> dict:
     settings.setdefault('architecture', 'alexnet')  # the only one that older versions had
     check_values(settings)
     return settings
+
+
+def read_run_settings(run_dir: str) -> dict:
+    """Return the dict of a run's settings.json, with paths as they are from here.
+
+    Raises ValueError if it cannot be used.
+    """
+    return resolve_paths(read_settings(os.path.join(run_dir, 'settings.json')), run_dir)
 
 
 def check_values(settings):

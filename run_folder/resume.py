@@ -7,7 +7,7 @@ from typing import Any
 
 from inputs.class_names import read_class_names
 from run_folder.checkpoint_files import Progress, read_progress
-from run_folder.folder import RunFolder, is_run, read_settings
+from run_folder.folder import RunFolder, is_run, read_run_settings
 from run_folder.metrics import read_rows
 from runtime.flags import flag_text, parse_settings
 
@@ -22,7 +22,8 @@ OLDER_NAMES = {'pretrained_lr_share': 'pretrained_lr_mult'}
 def parse_run_settings(settings_class: type, arguments: Sequence[str]) -> Any:
     """Return an instance of a dataclass of settings, as parse_settings does.
 
-    If --resume or --run_dir names a run, its settings replace the defaults.
+    If --resume or --run_dir names a run, its settings replace the defaults. Relative paths among
+    them start where the run was started; those that flags give start here.
     """
     settings = parse_settings(settings_class, arguments)
     check_one_folder(settings)
@@ -30,13 +31,14 @@ def parse_run_settings(settings_class: type, arguments: Sequence[str]) -> Any:
     if not run_dir or not is_run(run_dir):
         return settings
     try:
-        stored = read_settings(os.path.join(run_dir, 'settings.json'))
+        stored = read_run_settings(run_dir)
     except ValueError as error:
         raise ValueError(f'the run in {run_dir} cannot be resumed: {error}') from error
     stored = {OLDER_NAMES.get(name, name): value for name, value in stored.items()}
     names = {field.name for field in dataclasses.fields(settings_class)}
     names.discard('devices')  # they belong to the machine, not to the run
-    stored = {name: value for name, value in stored.items() if name in names}
+    # Older versions could store an empty path.
+    stored = {name: value for name, value in stored.items() if name in names and value != ''}
     settings = parse_settings(settings_class, arguments, stored)
     return dataclasses.replace(settings, resume=None, run_dir=run_dir)
 
@@ -77,7 +79,7 @@ def check_unchanged(folder, stored_settings, class_names):
     changed = []
     for name in UNCHANGEABLE_SETTINGS:
         before, now = as_text(folder.settings.get(name)), as_text(stored_settings[name])
-        if before != now:
+        if before != now and not (name == 'weights_path' and is_same_file(before, now)):
             changed.append(f'{name} was {before}, not {now}')
     if changed:
         raise ValueError(f'the run in {folder.path} cannot be resumed: {"; ".join(changed)}. '
@@ -86,3 +88,8 @@ def check_unchanged(folder, stored_settings, class_names):
     if os.path.exists(labels_file) and read_class_names(labels_file) != class_names:
         raise ValueError(f'the run in {folder.path} cannot be resumed: the classes are not those '
                          'of its labels.txt')
+
+
+def is_same_file(path, other):
+    """Return whether two values of weights_path name the same file."""
+    return 'none' not in (path, other) and os.path.realpath(path) == os.path.realpath(other)

@@ -9,6 +9,7 @@ import numpy as np
 
 from alexnet import LAYERS, AlexNet
 from inputs.class_names import read_class_names
+from run_folder.checkpoint_files import tensorflow_path
 from run_folder.folder import check_small_file, is_run, read_settings
 from runtime.files import printable
 from runtime.tf1 import error_line, tf
@@ -143,7 +144,8 @@ def restore(session, savers):
     """Restore variables; savers: {path prefix: Saver}. ValueError if a checkpoint is broken."""
     for path, saver in savers.items():
         try:
-            saver.restore(session, path)
+            with tensorflow_path(path) as readable:
+                saver.restore(session, readable)
         except tf.errors.OpError as error:
             raise ValueError(f'{path} is broken: {error_line(error)}') from error
 
@@ -155,7 +157,8 @@ def find_variables(path, variables):
     """
     try:
         check_small_file(f'{path}.index')
-        reader = tf.train.NewCheckpointReader(path)
+        with tensorflow_path(path) as readable:
+            reader = tf.train.NewCheckpointReader(readable)
         shapes, types = reader.get_variable_to_shape_map(), reader.get_variable_to_dtype_map()
         size = os.stat(f'{path}.data-00000-of-00001').st_size
     except (OSError, ValueError, tf.errors.OpError) as error:

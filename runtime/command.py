@@ -1,14 +1,17 @@
-"""The edge of every command: exit statuses, signals, progress bars."""
+"""The edge of every command: one-line errors, exit statuses, progress bars."""
 
 import contextlib
+import inspect
 import os
 import signal
 import sys
-import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import NoReturn
 
 from tqdm import tqdm
+
+from runtime.signals import interrupt_on_signals
+from runtime.streams import flush, usable_streams
 
 
 def progress_bar(title: str) -> Callable[[Iterable, int], Iterable]:
@@ -20,63 +23,34 @@ def progress_bar(title: str) -> Callable[[Iterable, int], Iterable]:
         images, title, count, unit=' images', disable=None, leave=False)
 
 
-class Interrupted(KeyboardInterrupt):
-    """A signal ended the command; the text says how to resume. number: of the signal."""
-
-    def __init__(self, number: int, text: str):
-        super().__init__(text)
-        self.number = number
-
-
-@contextlib.contextmanager
-def defer_signals() -> Iterator[list[int]]:
-    """Catch the first Ctrl-C or SIGTERM of a block; the second ends the process at once.
-
-    Yields a list, to which the number of the first signal is appended: the block looks into it
-    whenever it can stop.
-    """
-    caught, numbers = [], (signal.SIGINT, signal.SIGTERM)
-
-    def catch(number, frame):
-        caught.append(number)
-        for each in numbers:
-            signal.signal(each, signal.SIG_DFL)  # ends the process without waiting for a step
-    if threading.current_thread() is not threading.main_thread():  # signals do not arrive here
-        numbers = ()
-    before = {number: signal.signal(number, catch) for number in numbers}
-    try:
-        yield caught
-    finally:
-        for number in numbers:
-            signal.signal(number, before[number])
-
-
 def run_command(main: Callable[[list[str]], int],
                 arguments: list[str] | None = None) -> NoReturn:
     """Run `main(arguments)`, print an error as one line, and exit with its status.
 
     arguments: None for the words of the command line.
     Statuses: the value that `main` returns; 2 for a ValueError or OSError; 130 after Ctrl-C, 143
-    after SIGTERM; 141, without a line, if the reader of the output has ended, as `| head` does.
+    after SIGTERM, 129 after SIGHUP; 141, without a line, if the reader of the output has ended, as
+    `| head` does.
     """
-    def terminate(number, frame):
-        raise Interrupted(number, 'terminated')
-    before = signal.signal(signal.SIGTERM, terminate)
-    sys.stdout.reconfigure(errors='backslashreplace')  # for screens that lack a letter of a name
-    try:
-        status = main(sys.argv[1:] if arguments is None else arguments)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        status = 141
-    except (ValueError, OSError) as error:
-        print(f'error: {error_text(error)}', file=sys.stderr)
-        status = 2
-    except KeyboardInterrupt as stop:
-        print(str(stop) or 'interrupted', file=sys.stderr)
-        status = 128 + getattr(stop, 'number', signal.SIGINT)
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    with usable_streams(), interrupt_on_signals():
+        try:
+            status = main(sys.argv[1:] if arguments is None else arguments)
+            flush(sys.stdout)
+        except BrokenPipeError:
+            status = 141
+        except (ValueError, OSError) as error:
+            print_last(f'error: {error_text(error)}')
+            status = 2
+        except KeyboardInterrupt as stop:
+            print_last(str(stop) or 'interrupted')
+            status = 128 + getattr(stop, 'number', signal.SIGINT)
     exit_now(status)
+
+
+def print_last(line):
+    """Print a line on standard error, if it can still be written to."""
+    with contextlib.suppress(OSError):
+        print(line, file=sys.stderr)
 
 
 def error_text(error: Exception) -> str:
@@ -87,8 +61,23 @@ def error_text(error: Exception) -> str:
 
 
 def exit_now(status: int) -> NoReturn:
-    """End the process without unloading TensorFlow, which would take another second."""
+    """End the process without unloading TensorFlow, which would take another second.
+
+    Where a notebook, debugger or interactive session has run the script, raise SystemExit instead:
+    it outlives the command.
+    """
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError):  # its reader has ended
-            stream.flush()
+            flush(stream)
+    if is_within_session(inspect.currentframe().f_back.f_back):
+        raise SystemExit(status)
     os._exit(status)
+
+
+def is_within_session(frame):
+    """Return whether more than the interpreter itself has called the module of a frame."""
+    own, caller = frame.f_globals, frame
+    while caller and (caller.f_globals is own or caller.f_globals.get('__name__') == 'runpy'):
+        caller = caller.f_back  # runpy: python -m MODULE
+    is_script = own['__name__'] == '__main__' and not caller
+    return not is_script or bool(sys.flags.inspect) or hasattr(sys, 'ps1')

@@ -11,39 +11,43 @@ range, and the message about a value outside of it.
 import argparse
 import dataclasses
 import difflib
-import math
-import os
 import shlex
 import typing
 from collections.abc import Sequence
 from typing import Any
 
+from runtime.legal_values import describe_limits, legal_value, value_type
+
 
 def flag(default: Any, help: str, *, low=None, high=None, above=None, below=None,
-         choices: Sequence[str] | None = None, group: str | None = None) -> Any:
+         choices: Sequence[str] | None = None, group: str | None = None,
+         is_path: bool = False) -> Any:
     """Return a dataclass field for a setting with a default and a help text.
 
     low, high: smallest and largest legal number.
     above, below: limits that are not legal themselves.
     choices: legal words of a setting of several words.
     group: title of the `--help` group that begins with this setting.
+    is_path: the text names a file or folder of this machine: `~` is expanded, addresses refused.
     """
     limits = {'low': low, 'high': high, 'above': above, 'below': below}
     return dataclasses.field(default=default, metadata={
-        'help': help, 'group': group, 'choices': choices,
+        'help': help, 'group': group, 'choices': choices, 'is_path': is_path,
         'limits': {name: limit for name, limit in limits.items() if limit is not None}})
 
 
-def positional(help: str, default: Any = dataclasses.MISSING) -> Any:
+def positional(help: str, default: Any = dataclasses.MISSING, *, is_path: bool = False) -> Any:
     """Return a dataclass field for a positional argument; optional if it has a default."""
     return dataclasses.field(default=default, metadata={
-        'help': help, 'group': None, 'choices': None, 'limits': {}, 'positional': True})
+        'help': help, 'group': None, 'choices': None, 'limits': {}, 'is_path': is_path,
+        'positional': True})
 
 
 class CheckedSettings:
     """Base of a frozen dataclass of settings: no instance has a value that its flag would refuse.
 
-    A list of words or a single word becomes a tuple, a path object becomes text.
+    A list of words or a single word becomes a tuple, a path object text, NumPy's values Python's,
+    and text becomes what its flag makes of it.
     Raises ValueError naming every setting whose value is not legal.
     """
 
@@ -57,95 +61,6 @@ class CheckedSettings:
                 errors.append(str(error))
         if errors:
             raise ValueError('; '.join(errors))
-
-
-def value_type(field):
-    """Return (type of a setting's value, whether None is legal too)."""
-    kinds = typing.get_args(field.type)
-    if type(None) not in kinds:
-        return field.type, False
-    return next(kind for kind in kinds if kind is not type(None)), True
-
-
-def legal_value(field, value):
-    """Return a setting's value, converted to its type; raise ValueError if it is not legal."""
-    kind, optional = value_type(field)
-    if value is None and optional:
-        return None
-    if isinstance(value, os.PathLike):
-        value = os.fspath(value)
-    if typing.get_origin(kind) is tuple:
-        return legal_words(field, value)
-    if typing.get_origin(kind) is typing.Literal:
-        legal = value in typing.get_args(kind) and isinstance(value, str)
-    elif kind is float:
-        legal = isinstance(value, (int, float)) and not isinstance(value, bool)
-    else:
-        legal = type(value) is kind
-    if not legal or not is_within(value, field.metadata['limits']):
-        raise ValueError(f'{field.name} {shown(value)} is not {describe_legal(field)}')
-    return kind(value) if kind is float else value
-
-
-def legal_words(field, value):
-    """Return a setting's several words as a tuple; raise ValueError if one is not legal."""
-    words = (value,) if isinstance(value, str) else value
-    if not isinstance(words, (tuple, list)) or not all(isinstance(word, str) for word in words):
-        raise ValueError(f'{field.name} {shown(value)} is not words, such as {example(field)}')
-    choices = field.metadata['choices']
-    unknown = [word for word in words if choices and word not in choices]
-    if unknown:
-        raise ValueError(f'{field.name} {shown(" ".join(unknown))} is not one of '
-                         f'{" ".join(choices)}, blanks between')
-    if not words and not value_type(field)[1]:
-        raise ValueError(f'{field.name} names nothing')
-    return tuple(words)
-
-
-def is_within(value, limits):
-    """Return whether a number is finite and within a setting's limits; True for other values."""
-    if not isinstance(value, (int, float)) or isinstance(value, bool):
-        return True
-    return (math.isfinite(value)
-            and ('low' not in limits or value >= limits['low'])
-            and ('high' not in limits or value <= limits['high'])
-            and ('above' not in limits or value > limits['above'])
-            and ('below' not in limits or value < limits['below']))
-
-
-def describe_legal(field):
-    """Return the legal values of a setting in words: 'a number, 0 to below 1, or None'."""
-    kind, optional = value_type(field)
-    if typing.get_origin(kind) is typing.Literal:
-        text = f'one of {", ".join(typing.get_args(kind))}'
-    else:
-        name = {int: 'a whole number', float: 'a number', bool: 'True or False', str: 'text'}[kind]
-        limits = describe_limits(field)
-        text = f'{name}, {limits}' if limits else name
-    return f'{text}, or None' if optional else text
-
-
-def describe_limits(field):
-    """Return the legal range of a setting in words, '0 to below 1'; '' without limits."""
-    limits = field.metadata['limits']
-    start = f'{limits["low"]}' if 'low' in limits else ''
-    start = f'above {limits["above"]}' if 'above' in limits else start
-    if 'below' in limits:
-        return f'{start} to below {limits["below"]}' if start else f'below {limits["below"]}'
-    if 'high' in limits:
-        return f'{start} to {limits["high"]}' if start else f'at most {limits["high"]}'
-    return start if 'above' in limits or not start else f'{start} or more'
-
-
-def shown(value):
-    """Return a wrong value as a message shows it: plain text as it is, other values by repr."""
-    is_plain = isinstance(value, str) and value.isprintable() and value.strip()
-    return value if is_plain else repr(value)[:200]
-
-
-def example(field):
-    """Return an example value of a setting of several words."""
-    return ' '.join(field.metadata['choices'][-2:]) if field.metadata['choices'] else 'a b'
 
 
 class ArgumentParser(argparse.ArgumentParser):
@@ -180,9 +95,6 @@ def parse_settings(settings_class: type, arguments: Sequence[str],
         near = difflib.get_close_matches(unknown[0].split('=')[0], flags, 1)
         hint = f'; did you mean {near[0]}?' if near else ''
         parser.error(f'unrecognized arguments: {" ".join(unknown)}{hint}')
-    for field in dataclasses.fields(settings_class):
-        if values[field.name] == ['None'] and value_type(field)[1]:
-            values[field.name] = None
     return settings_class(**values)
 
 
@@ -204,8 +116,7 @@ def add_argument(parser, field):
         options['action'] = argparse.BooleanOptionalAction
     elif typing.get_origin(kind) is typing.Literal:
         words = typing.get_args(kind)
-        options['choices'] = (*words, None) if optional else words
-        options['type'] = lambda text: None if optional and text == 'None' else text
+        options['choices'] = (*words, 'None') if optional else words
     elif typing.get_origin(kind) is tuple:
         options.update(nargs='*' if optional else '+', metavar='NAME')
     else:

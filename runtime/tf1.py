@@ -11,6 +11,8 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 
+from runtime.streams import flush, open_standard_streams
+
 # Messages of TensorFlow's libraries before its log level applies; none is an error of the run.
 CHATTER = re.compile(
     rb'I0000 |WARNING: All log messages before absl|E0000 .*failed call to cuInit|'
@@ -28,14 +30,19 @@ def quiet_startup() -> Iterator[None]:
     # 2: errors. 3: none, because a worker that loses another one would print a dozen of them
     # before the one line that it ends with.
     os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3' if os.environ.get('TF_CONFIG') else '2')
-    sys.stderr.flush()
+    open_standard_streams()
+    held = open_hidden_file()
+    if not held:
+        yield
+        return
+    flush(sys.stderr)
     saved = os.dup(2)
-    with tempfile.TemporaryFile() as held:
+    with held:
         os.dup2(held.fileno(), 2)
         try:
             yield
         finally:
-            sys.stderr.flush()
+            flush(sys.stderr)
             os.dup2(saved, 2)
             os.close(saved)
             held.seek(0)
@@ -44,32 +51,55 @@ def quiet_startup() -> Iterator[None]:
                 os.write(2, b''.join(kept))
 
 
+def open_hidden_file():
+    """Return a new file without a name, None where there is neither memory nor a folder for it."""
+    try:
+        if hasattr(os, 'memfd_create'):  # Linux: needs no folder that can be written to
+            return open(os.memfd_create('stderr'), 'w+b')
+        return tempfile.TemporaryFile()
+    except OSError:
+        return None
+
+
+@contextlib.contextmanager
+def temporary_environment(**values: str) -> Iterator[None]:
+    """Set environment variables for a block."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
 @contextlib.contextmanager
 def quick_import():
     """Import TensorFlow quietly, in half of the time: without Keras and garbage collection.
 
     Where TF_USE_LEGACY_KERAS is set, TensorFlow looks for an older Keras, which is missing, and
     imports none; `tf.keras` works later nevertheless. The hundreds of thousands of objects that
-    the import makes are never searched for garbage.
+    the import makes are never searched for garbage. TEST_TMPDIR is for absl, which TensorFlow
+    imports: it fails without a temporary folder, which it would not use.
     """
-    before, collects = os.environ.get('TF_USE_LEGACY_KERAS'), gc.isenabled()
-    os.environ['TF_USE_LEGACY_KERAS'] = '1'
+    collects, folder = gc.isenabled(), os.environ.get('TEST_TMPDIR') or os.curdir
     gc.disable()
     try:
-        with quiet_startup():
+        with temporary_environment(TF_USE_LEGACY_KERAS='1', TEST_TMPDIR=folder), quiet_startup():
             yield
     finally:
         gc.freeze()  # these objects stay to the end
         if collects:
             gc.enable()
-        del os.environ['TF_USE_LEGACY_KERAS']
-        if before is not None:
-            os.environ['TF_USE_LEGACY_KERAS'] = before
 
 
 with quick_import():
     import tensorflow.compat.v1 as tf
     from tensorflow.python.framework.config import disable_op_determinism  # has no public name
+    tf.logging.set_verbosity(tf.logging.WARN)  # in a notebook, the default is INFO
 
 
 def assign_values(session: tf.Session, variables: Sequence, values: Sequence):

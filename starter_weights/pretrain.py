@@ -50,8 +50,9 @@ class Settings(CheckedSettings):
     seed: int = flag(0, 'seed of images and initial values', low=0, high=2**31 - 1)
     precision: Literal['float32', 'bfloat16'] = flag(
         'bfloat16', 'of matrix products; float32: for CPUs without bfloat16')
-    output: str = flag(STARTER_WEIGHTS, 'file to write')
-    log: str = flag('starter_weights/pretrain_log.csv', 'file for the metrics of every 50 steps')
+    output: str = flag(STARTER_WEIGHTS, 'file to write', is_path=True)
+    log: str = flag('starter_weights/pretrain_log.csv', 'file for the metrics of every 50 steps',
+                    is_path=True)
 
 
 class PretrainingGraph(NamedTuple):

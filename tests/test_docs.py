@@ -13,7 +13,8 @@ import cv2
 import pytest
 
 from finetune import Settings
-from runtime.flags import describe_legal, flag_text, value_type
+from runtime.flags import flag_text
+from runtime.legal_values import describe_legal, value_type
 
 ROOT = pathlib.Path(__file__).parent.parent
 TABLE_HEAD = ['| setting | default | legal values | meaning |', '|---|---|---|---|']

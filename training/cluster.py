@@ -55,18 +55,32 @@ class Cluster(NamedTuple):
 def read_cluster(text: str | None) -> Cluster | None:
     """Return the Cluster of a TF_CONFIG; None without one, and for a single process.
 
+    As in tf.distribute.cluster_resolver.TFConfigClusterResolver, a cluster without processes or
+    with one, whatever its job is called, is a single process; the addresses of a job may be a list
+    or a dict by number; the index may be text.
     Raises ValueError if the JSON text does not describe this process in a cluster.
     """
-    if not text:
+    if not text or text.isspace():
         return None
     try:
         config = json.loads(text)
-        cluster = Cluster(config['cluster'], config['task']['type'], config['task']['index'])
+        jobs = read_jobs(config.get('cluster'))
+        if sum(map(len, jobs.values())) < 2:
+            return None
+        task = config['task']
+        index = task['index']
+        cluster = Cluster(jobs, task['type'], int(index) if isinstance(index, str) else index)
         check_cluster(cluster)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         reason = f'it lacks {error}' if isinstance(error, KeyError) else error
         raise ValueError(f'TF_CONFIG cannot be read: {reason}. It looks like {EXAMPLE}') from error
-    return cluster if cluster.size > 1 else None
+    return cluster
+
+
+def read_jobs(cluster):
+    """Return {job: [address, ...]} of the `cluster` of a TF_CONFIG, without empty jobs."""
+    jobs = tf.train.ClusterSpec(cluster or {}).as_dict()
+    return {job: addresses for job, addresses in jobs.items() if addresses}
 
 
 def check_cluster(cluster):

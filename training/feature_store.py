@@ -6,9 +6,9 @@ import shutil
 import sys
 
 import numpy as np
-from filelock import FileLock, Timeout
 
 from inputs.checks import KEY_BYTES
+from runtime.locks import FolderLock
 
 ROWS_PER_COMMIT = 256  # rows that are flushed to the disk together
 SPARE_BYTES = 1 << 30  # left free on the disk
@@ -31,7 +31,7 @@ class FeatureStore:
     def __init__(self, folder: str, width: int):
         os.makedirs(folder, exist_ok=True)
         self.folder, self.width = folder, width
-        self.lock = FileLock(os.path.join(folder, 'lock'))
+        self.lock = FolderLock(os.path.join(folder, 'lock'))
 
     def __enter__(self):
         with contextlib.ExitStack() as opened:
@@ -62,12 +62,8 @@ class FeatureStore:
         Raises ValueError if it stores none within TIMEOUT.
         """
         size, seconds = -1, 1
-        while True:
-            try:
-                self.lock.acquire(timeout=seconds)
-                return
-            except Timeout:
-                before, size = size, os.path.getsize(os.path.join(self.folder, 'features'))
+        while not self.lock.acquire(seconds):
+            before, size = size, os.path.getsize(os.path.join(self.folder, 'features'))
             if size == before:
                 raise ValueError(f'{self.folder} is in use by another process, which has stored '
                                  f'nothing for {seconds} s: end it, or set cache_dir to another '

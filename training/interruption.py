@@ -5,7 +5,7 @@ import shlex
 from collections.abc import Callable, Iterator
 
 from run_folder.checkpoint_files import Progress
-from runtime.command import Interrupted, defer_signals
+from runtime.signals import Interrupted, defer_signals
 from runtime.tf1 import tf
 
 

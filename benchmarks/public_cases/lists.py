@@ -114,7 +114,8 @@ def text_file_of_a_checkpoint(trial):
 def bad_line_first(trial):
     """A bad label in a short list is named by its line."""
     lines = trial.read('few.txt').splitlines()
-    trial.write('list27/bad.txt', f'{lines[0]}\n{lines[1].rsplit(maxsplit=1)[0]} 77777\nx.jpg wasp\n')
+    path = lines[1].rsplit(maxsplit=1)[0]
+    trial.write('list27/bad.txt', f'{lines[0]}\n{path} 77777\nx.jpg wasp\n')
     _, _, errors = trial.finetune('--train_file', 'list27/bad.txt', '--labels_file', 'None',
                                   '--run_dir', 'run27')
     return 'bad.txt:3' in errors

@@ -33,7 +33,8 @@ CLASS_NAMES = ['ant', 'bee', 'owl']
 @pytest.fixture
 def begun(tmp_path):
     """(folder of a run without checkpoints, its stored settings)."""
-    settings = Settings(train_layers=('fc7', 'fc8'), batch_size=7, num_classes=3)
+    settings = Settings(
+        train_layers=('fc7', 'fc8'), batch_size=7, num_classes=3, architecture='alexnet')
     stored = {**dataclasses.asdict(settings), 'image_mean': [104.0, 117.0, 124.0],
               'scale_size': [227, 227], 'train_images': 12, 'val_images': 12}
     with RunFolder(str(tmp_path / 'run')) as folder:
@@ -54,7 +55,7 @@ def change_stored(run_dir, change):
 def test_the_settings_of_the_run_apply_and_flags_change_them(begun, flag):
     settings = parse_run_settings(Settings, [flag, begun[0], '--num_epochs', '5'])
     assert settings == Settings(train_layers=('fc7', 'fc8'), batch_size=7, num_classes=3,
-                                num_epochs=5, run_dir=begun[0])
+                                architecture='alexnet', num_epochs=5, run_dir=begun[0])
 
 
 def test_devices_belong_to_the_machine(begun):

@@ -5,7 +5,8 @@ import sys
 
 import pytest
 
-from runtime.command import defer_signals, run_command
+from runtime.command import run_command
+from runtime.signals import defer_signals
 from tests.helpers import ROOT, run_main
 
 SLEEPER = '''
