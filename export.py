@@ -111,11 +111,11 @@ def decode(content, scale_size):
     """Return the image in the content of a JPEG or PNG file as load_image has it.
 
     content: string tensor []. scale_size: (width, height) that the whole picture is scaled to; the
-    centre is cut out. Returns uint8 RGB [227, 227, 3]. Unlike OpenCV, TensorFlow ignores the
+    centre is cut out. Returns uint8 RGB [227, 227, 3]. Unlike load_image, TensorFlow ignores the
     camera's orientation in EXIF data.
     """
-    # decode_jpeg decodes PNG, too.
-    picture = tf.io.decode_jpeg(content, channels=3, dct_method='INTEGER_ACCURATE')[None]
+    is_png = tf.equal(tf.strings.substr(content, 0, 4), b'\x89PNG')
+    picture = tf.cond(is_png, lambda: decode_png(content), lambda: decode_jpeg(content))[None]
     size = scale_size[::-1]
     shrinks = tf.reduce_all(tf.shape(picture)[1:3] >= size)
     scaled = tf.cond(shrinks, lambda: tf.image.resize_area(picture, size),
@@ -123,6 +123,26 @@ def decode(content, scale_size):
     top, left = ((side - IMAGE_SIZE) // 2 for side in size)
     cropped = scaled[top:top + IMAGE_SIZE, left:left + IMAGE_SIZE]
     return tf.cast(tf.round(cropped), tf.uint8)
+
+
+def decode_jpeg(content):
+    """Return the picture in a JPEG file, float32 RGB [height, width, 3], 0..255."""
+    picture = tf.io.decode_jpeg(content, channels=3, dct_method='INTEGER_ACCURATE')
+    return tf.cast(picture, tf.float32)
+
+
+def decode_png(content):
+    """Return the picture in a PNG file on white, float32 RGB [height, width, 3], 0..255.
+
+    It is rounded as load_image does before scaling.
+    """
+    picture = tf.cast(tf.io.decode_png(content, channels=4), tf.float32)
+    colour, alpha = picture[:, :, :3], picture[:, :, 3:]
+    # TensorFlow fills in 2^depth - 1 for the alpha of a file without, also of 1, 2 or 4 bits.
+    depth = tf.cast(tf.io.decode_raw(tf.strings.substr(content, 24, 1), tf.uint8), tf.float32)
+    is_filled = tf.reduce_all(tf.equal(alpha, 2 ** depth - 1))
+    alpha = tf.where(is_filled, tf.fill(tf.shape(alpha), 255.), alpha)
+    return tf.round(colour * alpha / 255) + 255 - alpha
 
 
 def write_saved_model(folder, session, signatures):

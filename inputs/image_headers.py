@@ -3,10 +3,12 @@
 import io
 import struct
 import zlib
+from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
 
-MAX_PIXELS = 200_000_000  # the largest phone cameras; decoding takes up to 8 bytes per pixel
+MAX_PIXELS = 200_000_000  # the largest phone cameras; decoding takes up to 18 bytes per pixel
 MAX_BYTES = 1 << 31       # size of a file; more than MAX_PIXELS take uncompressed
+PNG_SIGNATURE = b'\x89PNG\r\n\x1a\n'
 JPEG_GARBAGE = 1 << 16    # bytes skipped between two segments, as decoders do
 
 
@@ -22,8 +24,8 @@ class Header(NamedTuple):
 def read_header(file: BinaryIO) -> Header:
     """Return the Header of a file that is open for reading bytes, reading no more than it needs.
 
-    A JPEG, PNG or WebP file with a Header is complete: it has all segments or chunks up to the
-    last one, in PNG with the right checksums. GIF, BMP and TIFF files can still be cut off.
+    A JPEG, PNG, WebP or GIF file with a Header is complete: it has all segments, chunks or blocks
+    up to the last one, in PNG with the right checksums. BMP and TIFF files can still be cut off.
     Raises ValueError for other content, for a file that is cut off, and beyond MAX_PIXELS.
     """
     size = file.seek(0, io.SEEK_END)
@@ -37,10 +39,15 @@ def read_header(file: BinaryIO) -> Header:
         header = reader(file, size)
     except (struct.error, OverflowError) as error:
         raise ValueError('the file is cut off, or its header is broken') from error
+    check_pixels(header)
+    return header
+
+
+def check_pixels(header):
+    """Raise ValueError unless a picture has from 1 to MAX_PIXELS pixels."""
     if not 0 < header.width * header.height <= MAX_PIXELS:
         raise ValueError(f'{header.width} x {header.height} pixels; '
                          f'from 1 to {MAX_PIXELS:,} are read')
-    return header
 
 
 def find_reader(start):
@@ -101,21 +108,30 @@ def next_jpeg_marker(file):
 
 def read_png(file, size):
     """Return the Header of a PNG file (PNG specification, 3rd edition, 5.3 and 11.3)."""
-    file.seek(8)
-    shape, orientation, kind = None, 1, None
-    while kind != b'IEND':
-        length, = unpack(file, '>I')
-        if file.tell() + length + 8 > size:
-            raise ValueError('the PNG file is cut off')
-        chunk = file.read(length + 4)
-        kind = chunk[:4]
-        if zlib.crc32(chunk) != unpack(file, '>I')[0]:
+    shape, orientation = None, 1
+    for chunk in png_chunks(file, size):
+        if zlib.crc32(memoryview(chunk)[4:-4]) != int.from_bytes(chunk[-4:], 'big'):
             raise ValueError('a broken PNG file: a checksum is wrong')
         if shape is None:
-            shape = struct.unpack_from('>II', chunk, 4)
-        elif kind == b'eXIf':
-            orientation = exif_orientation(chunk[4:])
+            shape = struct.unpack_from('>II', chunk, 8)
+        elif chunk[4:8] == b'eXIf':
+            orientation = exif_orientation(chunk[8:-4])
     return Header('PNG', *shape, orientation)
+
+
+def png_chunks(file: BinaryIO, size: int) -> Iterator[bytes]:
+    """Yield each chunk of a PNG file of `size` bytes: 4 bytes of length, 4 of kind, data, checksum.
+
+    Raises ValueError where the file is cut off.
+    """
+    file.seek(8)
+    kind = None
+    while kind != b'IEND':
+        start = file.read(8)
+        length, kind = struct.unpack('>I4s', start)
+        if file.tell() + length + 4 > size:
+            raise ValueError('the PNG file is cut off')
+        yield start + file.read(length + 4)
 
 
 def read_webp(file, size):
@@ -150,9 +166,27 @@ def webp_shape(kind, start):
 
 
 def read_gif(file, size):
-    """Return the Header of a GIF file (GIF89a specification, section 18)."""
+    """Return the Header of a GIF file (GIF89a specification, sections 18 to 27)."""
     file.seek(6)
-    return Header('GIF', *unpack(file, '<HH'))
+    width, height, flags = unpack(file, '<HHB2x')
+    header = Header('GIF', width, height)
+    check_pixels(header)
+    skip_colours(file, flags)
+    while (kind := file.read(1)) != b';':
+        if kind == b',':  # an image: place, flags, colours, code size of its data
+            skip_colours(file, unpack(file, '<8xB')[0])
+        elif kind != b'!':
+            raise ValueError('the GIF file is cut off or broken')
+        file.seek(1, io.SEEK_CUR)
+        while (length := unpack(file, 'B')[0]):
+            file.seek(length, io.SEEK_CUR)
+    return header
+
+
+def skip_colours(file, flags):
+    """Go past the colour table of a GIF file, if the flags before it say that there is one."""
+    if flags & 0x80:
+        file.seek(3 << (flags & 7) + 1, io.SEEK_CUR)
 
 
 def read_bmp(file, size):
@@ -160,10 +194,16 @@ def read_bmp(file, size):
 
     A negative height means that the rows begin at the top.
     """
-    file.seek(14)
-    length, = unpack(file, '<I')
-    width, height = unpack(file, '<HH' if length == 12 else '<ii')
-    return Header('BMP', width, abs(height))
+    file.seek(10)
+    start, length = unpack(file, '<II')
+    width, height, bits, compression = (*unpack(file, '<HH2xH'), 0) if length == 12 else unpack(
+        file, '<ii2xHI')
+    header = Header('BMP', width, abs(height))
+    check_pixels(header)
+    row_size = (width * bits + 31) // 32 * 4
+    if compression in (0, 3, 6) and start + row_size * header.height > size:  # not run lengths
+        raise ValueError('the BMP file is cut off')
+    return header
 
 
 def read_tiff(file, size):
@@ -173,7 +213,7 @@ def read_tiff(file, size):
     return Header('TIFF', tags.get(256, 0), tags.get(257, 0))
 
 
-def tiff_tags(file):
+def tiff_tags(file: BinaryIO) -> dict[int, int]:
     """Return {tag: number} of the first directory of a TIFF file that is open at its start.
 
     Tags of other types, or of several numbers, are not returned.
@@ -197,6 +237,6 @@ def exif_orientation(content):
 
 
 READERS = {  # first bytes of a file: function that reads its header
-    b'\xff\xd8\xff': read_jpeg, b'\x89PNG\r\n\x1a\n': read_png, b'RIFF': read_webp,
+    b'\xff\xd8\xff': read_jpeg, PNG_SIGNATURE: read_png, b'RIFF': read_webp,
     b'GIF87a': read_gif, b'GIF89a': read_gif, b'BM': read_bmp,
     b'II*\0': read_tiff, b'MM\0*': read_tiff}

@@ -63,6 +63,7 @@ def ycck(image):
 
 
 PALETTE = photo().quantize(64)
+OTHER_FRAME = {'save_all': True, 'append_images': [Image.new('RGB', (227, 227), 'red')]}
 CASES = {
     'JPEG': encoded(photo(), 'JPEG', quality=95),
     'progressive JPEG': encoded(photo(), 'JPEG', quality=95, progressive=True),
@@ -78,7 +79,13 @@ CASES = {
     'palette PNG with alpha': encoded(PALETTE, 'PNG', transparency=bytes(range(0, 256, 4))),
     'RGB PNG with a clear colour': encoded(photo(), 'PNG', transparency=photo().getpixel((0, 0))),
     '1 bit PNG': encoded(photo().convert('1'), 'PNG'),
+    'GIF': encoded(PALETTE, 'GIF'),
+    'GIF with a clear colour': encoded(PALETTE, 'GIF', transparency=3),
+    'animated GIF': encoded(PALETTE, 'GIF', **OTHER_FRAME),
+    'animated PNG': encoded(photo(), 'PNG', **OTHER_FRAME),
+    'animated WebP': encoded(photo(), 'WEBP', lossless=True, **OTHER_FRAME),
     'BMP': encoded(photo(), 'BMP'),
+    'RGBA BMP': encoded(with_alpha(photo()), 'BMP'),
     'palette BMP': encoded(PALETTE, 'BMP'),
     'TIFF': encoded(photo(), 'TIFF'),
     'LZW TIFF': encoded(photo(), 'TIFF', compression='tiff_lzw'),

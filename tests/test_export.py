@@ -15,6 +15,8 @@ from inputs.images import IMAGENET_MEAN, load_image
 from run_folder.trained_run import read_run, rebuild_network
 from runtime.tf1 import tf
 from tests.helpers import ROOT, run_main
+from tests.image_files import CASES, by_pillow
+from tests.raw_images import png, png_chunk
 
 NAMES = ['ant', 'bee', 'Käfer', 'red fox', 'eel', 'owl', 'yak']  # of the fixture finished_run
 
@@ -137,6 +139,27 @@ def test_decoding_in_the_graph_is_that_of_load_image(tmp_path, scale_size, heigh
     assert got.shape == expected.shape and abs(got - expected).max() <= 1
     shrinks = height >= scale_size[1]
     assert (got != expected).mean() <= (0.03 if shrinks else 0.2)
+
+
+@pytest.mark.parametrize('case', [case for case in CASES if 'PNG' in case])
+def test_the_graph_lays_transparency_on_white(case):
+    """As Pillow does: alpha, and clear colours of palettes and of RGB; 1 bit has neither."""
+    expected = by_pillow(CASES[case])[:, :, ::-1]
+    np.testing.assert_allclose(decoded(CASES[case], (IMAGE_SIZE,) * 2), expected, atol=1)
+
+
+@pytest.mark.parametrize('depth', [1, 2, 4, 16])
+@pytest.mark.parametrize('has_clear_colour', [False, True])
+def test_the_graph_knows_each_depth_of_gray(depth, has_clear_colour):
+    """By NumPy: one row of each gray; the graph takes the high byte of 16 bits."""
+    samples = np.repeat(np.linspace(0, (1 << depth) - 1, 227).astype(int)[:, None], 227, axis=1)
+    bits = (samples[:, :, None] >> np.arange(depth)[::-1] & 1).astype(np.uint8)
+    rows = [row.tobytes() for row in np.packbits(bits.reshape(227, -1), axis=1)]
+    clear = [png_chunk(b'tRNS', samples[0, :1].astype('>u2').tobytes())] * has_clear_colour
+    expected = samples * (255 / ((1 << depth) - 1))
+    expected[(samples == samples[0, 0]) & has_clear_colour] = 255
+    content = png(rows, 227, depth, 0, *clear)
+    np.testing.assert_allclose(decoded(content, (IMAGE_SIZE,) * 2)[:, :, 1], expected, atol=1)
 
 
 @pytest.fixture

@@ -51,22 +51,6 @@ def test_16_bits_are_scaled(tmp_path, kind, channels):
     np.testing.assert_allclose(loaded(tmp_path / 'a', content), expected, atol=1.51)
 
 
-def can_read_gif(folder):
-    """Return whether this OpenCV reads GIF files."""
-    (folder / 'probe.gif').write_bytes(encoded(image_files.PALETTE, 'GIF'))
-    return cv2.haveImageReader(str(folder / 'probe.gif'))
-
-
-def test_the_first_frame_of_a_gif_or_a_clear_refusal(tmp_path):
-    other = Image.new('RGB', (227, 227), 'red').quantize(64)
-    content = encoded(image_files.PALETTE, 'GIF', save_all=True, append_images=[other])
-    if can_read_gif(tmp_path):
-        np.testing.assert_allclose(loaded(tmp_path / 'a.jpg', content), by_pillow(content), atol=2)
-    else:
-        with pytest.raises(ValueError, match='OpenCV .* cannot decode this GIF'):
-            loaded(tmp_path / 'a.jpg', content)
-
-
 @pytest.mark.parametrize('width, height', [(1, 1), (1, 20000), (20000, 1), (3, 2)])
 @pytest.mark.parametrize('kind', ['PNG', 'JPEG'])
 def test_tiny_and_extreme_shapes(tmp_path, kind, width, height):
@@ -107,13 +91,21 @@ def test_load_image_crops_the_scaled_picture(tmp_path):
     np.testing.assert_array_equal(crop((30, 3)), pixels[30:260, 3:230])
 
 
-@pytest.mark.parametrize('number', range(2))
+@pytest.mark.parametrize('number', range(3))
 def test_the_fingerprint_changes_with_the_code(tmp_path, monkeypatch, number):
     before, files = decoder_fingerprint(), list(images.PIXEL_FILES)
-    assert [os.path.basename(path) for path in files] == ['images.py', 'image_headers.py']
+    names = [os.path.basename(path) for path in files]
+    assert names == ['images.py', 'decoders.py', 'image_headers.py']
     edited = shutil.copy(files[number], tmp_path)
     with open(edited, 'a') as file:
         file.write('\n')
     files[number] = edited
     monkeypatch.setattr(images, 'PIXEL_FILES', files)
+    assert decoder_fingerprint() != before
+
+
+@pytest.mark.parametrize('library', ['cv2', 'PIL'])
+def test_the_fingerprint_changes_with_the_decoders(monkeypatch, library):
+    before = decoder_fingerprint()
+    monkeypatch.setattr(f'{library}.__version__', '99.0')
     assert decoder_fingerprint() != before

@@ -5,8 +5,9 @@ import cv2
 import numpy as np
 import pytest
 
+from inputs.decoders import jpeg_flag
 from inputs.image_headers import Header, read_header
-from inputs.images import jpeg_flag, load_image
+from inputs.images import load_image
 from tests.helpers import shared
 from tests.image_files import NO_MEAN, by_pillow, encoded, exif, loaded, photo
 
