@@ -24,33 +24,59 @@ PIXEL_FILES = tuple(os.path.join(os.path.dirname(os.path.abspath(__file__)), nam
 def load_image(path: str, scale_size: Sequence[int] = (227, 227), mean: np.ndarray = IMAGENET_MEAN,
                crop_size: Sequence[int] | None = None,
                corner: Sequence[int] | None = None) -> np.ndarray:
-    """Return the pixels of an image file as the network takes them, float32 [height, width, 3].
+    """Return the pixels of an image file minus the mean, float32 [height, width, 3], BGR.
 
-    Channels are BGR, 0..255 minus the mean. The content tells the kind, not the name: JPEG (also
+    mean: float32 [3], BGR, subtracted from each pixel.
+    Others, and errors: as in load_pixels.
+    """
+    return load_pixels(path, scale_size, crop_size, corner) - mean
+
+
+def load_pixels(path: str, scale_size: Sequence[int] = (227, 227),
+                crop_size: Sequence[int] | None = None, corner: Sequence[int] | None = None,
+                is_mirrored: bool = False, out: np.ndarray | None = None) -> np.ndarray:
+    """Return the pixels of an image file, uint8 [height, width, 3].
+
+    Channels are BGR. The content tells the kind, not the name: JPEG (also
     progressive, grayscale, CMYK), PNG, WebP, BMP, TIFF of 8 or 16 bits, the first frame of a GIF.
     The picture is turned upright as EXIF says, and what is transparent is composited on white.
     16 bits are divided by 257.
 
     scale_size: (width, height) that the whole picture is scaled to, by area if both sides shrink,
         else bilinearly.
-    mean: float32 [3], BGR, subtracted from each pixel.
     crop_size: (width, height) cut out of the scaled picture; None: all of it.
     corner: (top, left) of the crop, pixels; None: the crop is central.
+    is_mirrored: return the mirror image.
+    out: array that receives the pixels and is returned; None: a new one.
 
     Raises ValueError for a file that is missing, of another kind, cut off, or larger than
     image_headers.MAX_PIXELS.
+    """
+    image = decode_file(path, scale_size)
+    width, height = crop_size or scale_size
+    if out is None:
+        out = np.empty((height, width, 3), np.uint8)
+    shrinks = image.shape[1] >= scale_size[0] and image.shape[0] >= scale_size[1]
+    method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    # OpenCV lets other threads run while it scales, copies and mirrors; NumPy does not.
+    if (width, height) == tuple(scale_size) and not is_mirrored:
+        return cv2.resize(image, scale_size, dst=out, interpolation=method)
+    image = crop(cv2.resize(image, scale_size, interpolation=method), (width, height), corner)
+    return cv2.flip(image, 1, dst=out) if is_mirrored else cv2.copyTo(image, None, dst=out)
+
+
+def decode_file(path, scale_size):
+    """Return the whole picture of an image file, uint8 [height, width, 3], BGR, upright.
+
+    scale_size: (width, height) that is needed, as decode takes it.
     """
     try:
         with open_file(path) as file:
             header = read_header(file)
             file.seek(0)
-            image = decode(file.read(), header, scale_size)
+            return decode(file.read(), header, scale_size)
     except (OSError, ValueError) as error:
         raise ValueError(describe(path, error)) from error
-    shrinks = image.shape[1] >= scale_size[0] and image.shape[0] >= scale_size[1]
-    image = cv2.resize(image, scale_size,
-                       interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
-    return crop(image, crop_size or scale_size, corner) - mean
 
 
 def check_image(path: str) -> None:

@@ -1,6 +1,7 @@
 """Features: outputs of the frozen layers, computed once per image and stored on disk."""
 
 import contextlib
+import functools
 import hashlib
 import os
 import time
@@ -8,15 +9,17 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 
 import alexnet
 import datagenerator
-from alexnet import LAYERS
+from alexnet import IMAGE_SIZE, LAYERS
 from datagenerator import ImageDataGenerator
+from inputs.batches import load_batches
 from inputs.checks import KEY_BYTES, image_key
-from inputs.images import decoder_fingerprint, describe
-from inputs.prefetch import load_images, prefetch_map
+from inputs.images import decoder_fingerprint, describe, load_pixels
+from inputs.prefetch import prefetch_map
 from runtime.command import progress_bar
 from runtime.tf1 import tf
 from training.feature_store import FeatureStore, NotEnoughSpace
@@ -94,7 +97,7 @@ def cache_features_of(session, model, layer, generators, cache, broken):
     folder = make_folder(cache.folder, fingerprint)
 
     def compute(pixels):
-        return session.run(model.outputs[layer], {model.x: pixels})
+        return session.run(model.outputs[layer], {model.images: pixels})
     try:
         shape = model.outputs[layer].shape.as_list()[1:]
         stored = store_batches(fixed, folder, layer, shape, compute, cache, broken)
@@ -140,7 +143,7 @@ def store_batches(generators, folder, layer, shape, compute, cache, broken):
 
     folder: of the features of `layer`.
     shape: of the features of one image.
-    compute: function of pixels, float32 [n, 227, 227, 3], that returns float32 [n, *shape].
+    compute: function of pixels, uint8 [n, 227, 227, 3], that returns float32 [n, *shape].
     cache, broken: as in cache_features_of.
     """
     start = time.monotonic()
@@ -149,7 +152,7 @@ def store_batches(generators, folder, layer, shape, compute, cache, broken):
     width, fraction = int(np.prod(shape)), 1 if cache.mode == 'on' else 0.5
     with FeatureStore(folder, width) as store:
         rows, computed = store_features(
-            store, parts, generators[0].load_unflipped, compute, fraction, cache.num_threads,
+            store, parts, loader_of(generators[0]), compute, fraction, cache.num_threads,
             progress_bar(f'computing {layer}'), broken)
         array = store.read().reshape(-1, *shape)
     if not broken:
@@ -161,13 +164,19 @@ def store_batches(generators, folder, layer, shape, compute, cache, broken):
             for generator, part in zip(generators, rows, strict=True)]
 
 
-def store_features(store, parts, load_image, compute, fraction, num_threads, progress, broken):
+def loader_of(generator):
+    """Return the function (path, out=array) that loads a generator's images, central crops."""
+    return functools.partial(
+        load_pixels, scale_size=generator.scale_size, crop_size=generator.crop_size)
+
+
+def store_features(store, parts, load, compute, fraction, num_threads, progress, broken):
     """Compute and store the features of image lists that a FeatureStore lacks.
 
     store: an open FeatureStore.
     parts: pairs (ImageList, whether features of mirror images are wanted too).
-    load_image: function of a path that returns pixels, float32 [227, 227, 3].
-    compute: function of pixels, float32 [n, 227, 227, 3], that returns float32 [n, ...].
+    load: function (path, out=array) that writes pixels to out, uint8 [227, 227, 3].
+    compute: function of pixels, uint8 [n, 227, 227, 3], that returns float32 [n, ...].
     fraction: of the free disk space that may be used, 0..1.
     num_threads: that decode; None: one per core.
     progress: function (iterable, length) that iterates under a progress bar.
@@ -179,7 +188,7 @@ def store_features(store, parts, load_image, compute, fraction, num_threads, pro
     missing = find_missing(store, parts, keys)
     before, count = store.count, sum(len(wanted) for wanted in missing.values())
     store.check_space(count, fraction)
-    compute_features(store, missing, load_image, compute, num_threads, progress, broken)
+    compute_features(store, missing, load, compute, num_threads, progress, broken)
     rows = []
     for part_keys in keys:
         numbers = [[store.rows.get(key, -1) for key in row_keys] for row_keys in part_keys]
@@ -214,21 +223,48 @@ def find_missing(store, parts, keys):
     return missing
 
 
-def compute_features(store, missing, load_image, compute, num_threads, progress, broken):
+def compute_features(store, missing, load, compute, num_threads, progress, broken):
     """Compute and store the features of images, decoding the next ones meanwhile.
 
     missing: {path: {key: whether it is the mirror image's}}. Others: see store_features.
     """
-    paths, errors, keys, pixels = list(missing), {}, [], []
-    images = load_images(paths, load_image, errors, num_threads, 2 * IMAGES_PER_RUN, progress)
-    for position, image in images:
-        for key, mirrored in missing[paths[position]].items():
-            keys.append(key)
-            pixels.append(image[:, ::-1] if mirrored else image)
-        if len(pixels) >= IMAGES_PER_RUN:
-            store.append(keys, compute(np.stack(pixels)))
-            keys, pixels = [], []
-    if pixels:
-        store.append(keys, compute(np.stack(pixels)))
+    paths, errors = list(missing), {}
+    batches = group_by_rows(missing)
+    for positions, pixels in load_batches(
+            batches, load, (IMAGE_SIZE, IMAGE_SIZE, 3), errors, num_threads, progress):
+        keys, rows = with_mirror_images(
+            [missing[paths[position]] for position in positions], pixels)
+        if keys:
+            store.append(keys, compute(rows))
     store.commit()
     broken.update({paths[position]: message for position, message in errors.items()})
+
+
+def group_by_rows(missing):
+    """Return lists of paths, each of which needs IMAGES_PER_RUN rows of features or one more."""
+    groups, rows = [[]], 0
+    for path, wanted in missing.items():
+        if rows >= IMAGES_PER_RUN:
+            groups.append([])
+            rows = 0
+        groups[-1].append(path)
+        rows += len(wanted)
+    return groups
+
+
+def with_mirror_images(wanted, pixels):
+    """Return (keys, pixels) with a row per key, in the order of the images.
+
+    wanted: {key: whether it is the mirror image's} per image. pixels: uint8 [n, height, width, 3].
+    """
+    keys = [key for keys in wanted for key in keys]
+    rows = np.empty((len(keys), *pixels.shape[1:]), np.uint8)
+    row = 0
+    for image, keys_of_image in zip(pixels, wanted, strict=True):
+        for mirrored in keys_of_image.values():
+            if mirrored:
+                cv2.flip(image, 1, dst=rows[row])
+            else:
+                rows[row] = image
+            row += 1
+    return keys, rows

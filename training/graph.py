@@ -51,8 +51,9 @@ class TrainingGraph(NamedTuple):
              keep_prob: float = 1.0) -> dict:
         """Return the feed_dict for this machine's rows of a batch, split over its replicas.
 
-        input_name: 'x' for images, or the layer whose output `values` replace.
-        values: float32 [n, ...].
+        input_name: 'images' for pixels, 'x' for images minus the mean, or the layer whose output
+            `values` replace.
+        values: [n, ...], uint8 for 'images', else float32.
         labels: one-hot float32 [n, num_classes].
         batch_count: images of the whole batch, on all machines.
         keep_prob: fraction of outputs that dropout keeps, above 0 to 1.
@@ -75,7 +76,7 @@ def pad_rows(values, labels, count):
     """
     if len(labels) >= count:
         return values, labels
-    return tuple(np.concatenate([rows, np.zeros((count - len(rows), *rows.shape[1:]), np.float32)])
+    return tuple(np.concatenate([rows, np.zeros((count - len(rows), *rows.shape[1:]), rows.dtype)])
                  for rows in (values, labels))
 
 
@@ -113,7 +114,7 @@ def build_on_all_devices(setup, strategy):
 
 def build_replica(setup):
     """Add network, loss and training step of one device to the graph; return the Replica."""
-    images = tf.placeholder(tf.float32, [None, IMAGE_SIZE, IMAGE_SIZE, 3], 'images')
+    images = tf.placeholder(tf.uint8, [None, IMAGE_SIZE, IMAGE_SIZE, 3], 'images')
     labels = tf.placeholder(tf.float32, [None, setup.num_classes], 'labels')
     keep_prob = tf.placeholder_with_default(1.0, [], 'keep_prob')
     step = tf.train.get_or_create_global_step()
