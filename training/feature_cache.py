@@ -9,25 +9,23 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 
 import alexnet
 import datagenerator
-from alexnet import IMAGE_SIZE, LAYERS
+from alexnet import LAYERS
 from datagenerator import ImageDataGenerator
-from inputs.batches import load_batches
 from inputs.checks import KEY_BYTES, image_key
 from inputs.images import decoder_fingerprint, describe, load_pixels
 from inputs.prefetch import prefetch_map
 from runtime.command import progress_bar
 from runtime.tf1 import tf
 from training.feature_store import FeatureStore, NotEnoughSpace
+from training.frozen_layers import compute_features
 from weight_files.architecture import BLOCK_ENDS
 
 FEATURE_LAYER = {'fc6': 'pool5', 'fc7': 'fc6', 'fc8': 'fc7'}  # first trained layer: its input
 COMPUTED_BY = (alexnet, datagenerator)  # modules besides inputs/ whose code decides the features
-IMAGES_PER_RUN = 128  # images that go through the frozen layers at once
 
 
 class CacheOptions(NamedTuple):
@@ -221,50 +219,3 @@ def find_missing(store, parts, keys):
                 if key and key not in store.rows:
                     missing.setdefault(path, {})[key] = bool(flipped)
     return missing
-
-
-def compute_features(store, missing, load, compute, num_threads, progress, broken):
-    """Compute and store the features of images, decoding the next ones meanwhile.
-
-    missing: {path: {key: whether it is the mirror image's}}. Others: see store_features.
-    """
-    paths, errors = list(missing), {}
-    batches = group_by_rows(missing)
-    for positions, pixels in load_batches(
-            batches, load, (IMAGE_SIZE, IMAGE_SIZE, 3), errors, num_threads, progress):
-        keys, rows = with_mirror_images(
-            [missing[paths[position]] for position in positions], pixels)
-        if keys:
-            store.append(keys, compute(rows))
-    store.commit()
-    broken.update({paths[position]: message for position, message in errors.items()})
-
-
-def group_by_rows(missing):
-    """Return lists of paths, each of which needs IMAGES_PER_RUN rows of features or one more."""
-    groups, rows = [[]], 0
-    for path, wanted in missing.items():
-        if rows >= IMAGES_PER_RUN:
-            groups.append([])
-            rows = 0
-        groups[-1].append(path)
-        rows += len(wanted)
-    return groups
-
-
-def with_mirror_images(wanted, pixels):
-    """Return (keys, pixels) with a row per key, in the order of the images.
-
-    wanted: {key: whether it is the mirror image's} per image. pixels: uint8 [n, height, width, 3].
-    """
-    keys = [key for keys in wanted for key in keys]
-    rows = np.empty((len(keys), *pixels.shape[1:]), np.uint8)
-    row = 0
-    for image, keys_of_image in zip(pixels, wanted, strict=True):
-        for mirrored in keys_of_image.values():
-            if mirrored:
-                cv2.flip(image, 1, dst=rows[row])
-            else:
-                rows[row] = image
-            row += 1
-    return keys, rows
