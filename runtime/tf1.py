@@ -159,7 +159,8 @@ def check_precision(precision: str, capabilities: Sequence[tuple[int, int]]):
 def op_determinism(is_on: bool) -> Iterator[None]:
     """Let TensorFlow choose, for a block, operations whose results are equal bit for bit.
 
-    On CPUs nothing changes but that a random operation without a seed is an error.
+    It is for GPUs: on CPUs results are equal without it, and with it they differ from those in the
+    last bits. A random operation without a seed is an error.
     """
     if not is_on:
         yield

@@ -5,7 +5,7 @@ import os
 import time
 from collections.abc import Sequence
 
-from runtime.tf1 import op_determinism, quiet_startup, session_config, tf
+from runtime.tf1 import find_gpus, op_determinism, quiet_startup, session_config, tf
 from training.cluster import PeerLost, TimeoutSession, read_cluster, start_server, wait_for
 from training.strategy import make_strategy
 from training.workers import SingleWorker, WorkerGroup
@@ -17,7 +17,7 @@ class Devices:
     names: devices that share each batch, such as ('GPU:0', 'GPU:1'); None: all GPUs, or the CPU.
     precision, num_threads: as runtime.tf1.session_config takes them.
     peer_timeout: seconds to wait for another process.
-    deterministic: let runs be equal bit for bit on GPUs too.
+    deterministic: let runs be equal bit for bit on GPUs too; on CPUs they are.
     strategy: the tf.distribute strategy; None for one device, whose graph is built without it.
     workers: a SingleWorker or WorkerGroup.
     Use it as a context manager, which waits at its end until all workers have arrived there.
@@ -57,6 +57,11 @@ class Devices:
         """Whether the devices are named, and are CPUs."""
         return bool(self.names) and self.names[0].startswith('CPU')
 
+    @property
+    def uses_gpus(self) -> bool:
+        """Whether the devices are GPUs."""
+        return not self.are_cpus and bool(find_gpus())
+
     def local_config(self) -> tf.ConfigProto:
         """Return the tf.ConfigProto of a session that no other device or process takes part in."""
         return session_config(self.precision, self.num_threads, not self.are_cpus)
@@ -89,7 +94,7 @@ class Devices:
     def __enter__(self):
         if self.workers.rank > 0:
             wait_for(self.cluster.addresses[0], self.timeout)
-        self.exit_stack.enter_context(op_determinism(self.deterministic))
+        self.exit_stack.enter_context(op_determinism(self.deterministic and self.uses_gpus))
         return self
 
     def __exit__(self, kind, error, trace):
