@@ -70,11 +70,21 @@ def read_jpeg(file, size):
     """
     file.seek(2)
     shape = None
-    while (marker := next_jpeg_marker(file)) not in (0xd9, 0xda):  # end of image, start of scan
-        if 0xd0 <= marker <= 0xd7 or marker == 0x01:  # markers without a segment
-            continue
-        length, = unpack(file, '>H')
-        following = file.tell() - 2 + length
+    while True:
+        start = file.tell()
+        head = file.read(4)
+        if len(head) == 4 and head[0] == 0xff and is_segment(head[1]):
+            marker, length = head[1], head[2] << 8 | head[3]
+        else:
+            file.seek(start)
+            marker = next_jpeg_marker(file)
+            if marker in (0xd9, 0xda):  # end of image, start of scan
+                break
+            if not is_segment(marker):
+                continue
+            start = file.tell() - 2
+            length, = unpack(file, '>H')
+        following = start + 2 + length
         if 0xc0 <= marker <= 0xcf and marker not in (0xc4, 0xc8, 0xcc):  # a frame header
             shape = unpack(file, '>xHH')
         file.seek(following)
@@ -83,6 +93,11 @@ def read_jpeg(file, size):
     if not has_end_of_image(file, size):
         raise ValueError('the JPEG file is cut off: it has no end-of-image marker')
     return Header('JPEG', shape[1], shape[0])
+
+
+def is_segment(marker):
+    """Return whether a JPEG marker begins a segment before the scan."""
+    return marker > 0x01 and not 0xd0 <= marker <= 0xda and marker != 0xff
 
 
 def has_end_of_image(file, size):

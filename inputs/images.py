@@ -1,6 +1,7 @@
 """Image file to pixels: the one function behind training, validation, prediction and caching."""
 
 import hashlib
+import io
 import os
 import stat
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from inputs.image_headers import read_header
 from runtime.files import printable
 
 IMAGENET_MEAN = np.array([104., 117., 124.], np.float32)  # BGR; what Caffe's AlexNet subtracts
+READ_AT_ONCE = 1 << 26  # bytes of a file that are read before its header is checked
 MUST_DECODE = ('GIF', 'BMP', 'TIFF')  # kinds whose header does not tell whether data are whole
 # The files whose code decides what load_image returns.
 PIXEL_FILES = tuple(os.path.join(os.path.dirname(os.path.abspath(__file__)), name)
@@ -71,10 +73,13 @@ def decode_file(path, scale_size):
     scale_size: (width, height) that is needed, as decode takes it.
     """
     try:
-        with open_file(path) as file:
-            header = read_header(file)
-            file.seek(0)
-            return decode(file.read(), header, scale_size)
+        with open_file(path, buffering=0) as file:
+            size = os.fstat(file.fileno()).st_size
+            if size > READ_AT_ONCE:  # the header decides whether it is worth the memory
+                read_header(file)
+                file.seek(0)
+            content = file.read(size)
+        return decode(content, read_header(io.BytesIO(content)), scale_size)
     except (OSError, ValueError) as error:
         raise ValueError(describe(path, error)) from error
 
@@ -90,11 +95,11 @@ def check_image(path: str) -> None:
         load_image(path)
 
 
-def open_file(path: str) -> BinaryIO:
+def open_file(path: str, buffering: int = -1) -> BinaryIO:
     """Open a regular file for reading bytes; raise ValueError for a pipe, which could block."""
     if not stat.S_ISREG(os.stat(path).st_mode):
         raise ValueError('not a file')
-    return open(path, 'rb')
+    return open(path, 'rb', buffering)
 
 
 def describe(path: str, error: Exception) -> str:
