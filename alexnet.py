@@ -34,7 +34,8 @@ class AlexNet:
         inference.
     num_classes: number of outputs of fc8.
     skip_layer: names of layers that `load_initial_weights` leaves at their random initial values.
-    weights_path: weight file; 'DEFAULT' is bvlc_alexnet.npy in the current folder.
+    weights_path: weight file; 'DEFAULT' is bvlc_alexnet.npy in the current folder; None: there is
+        none, for a graph whose values are restored or random.
     dropout_seed: int64 [2] tensor, which alone determines what dropout drops; None: TensorFlow
         draws anew in each step.
     architecture: 'alexnet' normalises before it pools in blocks 1 and 2, 'caffenet' after it.
@@ -111,8 +112,8 @@ class AlexNet:
     def fully_connected(self, layer, x, units, stddev, bias=0.0, relu=True):
         """Add a fully connected layer, [n, units]; relu is False for the logits.
 
-        Caffe's bvlc_alexnet has the same initial values. With He's the loss would explode: the
-        norm of pool5 is about 1000.
+        Standard deviation and bias are those of Caffe's bvlc_alexnet. With He's the loss would
+        explode: the norm of pool5 is about 1000.
         """
         weights, biases = self.make_variables(layer, [int(x.shape[1]), units], stddev, bias)
         x = tf.nn.bias_add(matrix_product(x, tf.convert_to_tensor(weights)), biases)
@@ -155,6 +156,8 @@ class AlexNet:
         then no variable has changed. Layers of the file that are skipped are ignored. Layers that
         AlexNet does not have are ignored too, and named on the screen.
         """
+        if self.weights_path is None:
+            raise ValueError('weights_path is None: there are no weights to load')
         resolve_architecture(self.architecture, self.weights_path)
         pretrained = read_weights(self.weights_path)
         loaded = [layer for layer in LAYERS if layer not in self.skip_layer]

@@ -17,7 +17,7 @@ from inputs.lists import Datasets, ImageList, read_datasets
 from inputs.prefetch import load_images
 from inputs.text_files import SHOWN_ERRORS
 from runtime.command import progress_bar
-from runtime.files import new_file
+from runtime.files import new_file, printable
 
 KEY_BYTES = 16
 
@@ -94,7 +94,7 @@ def gather_broken(workers, image_lists: list[ImageList], broken: dict[str, str])
     others = {}
     for rank, found in enumerate(positions):
         for n in found:
-            others[paths[n]] = f'{paths[n]}: broken or missing on worker {rank}'
+            others[paths[n]] = f'{printable(paths[n])}: broken or missing on worker {rank}'
     return {**others, **broken}
 
 
@@ -128,16 +128,14 @@ def key_or_none(path):
 
 
 def read_keys(memory):
-    """Return the set of keys in a file; empty without a file.
-
-    A damaged file gives keys that no image has.
-    """
+    """Return the set of keys in a file; empty without a file. A partial last key is ignored."""
     try:
         with open(memory, 'rb') as file:
             content = file.read()
     except OSError:
         return set()
-    return {content[start:start + KEY_BYTES] for start in range(0, len(content), KEY_BYTES)}
+    count = len(content) // KEY_BYTES
+    return {content[n * KEY_BYTES:(n + 1) * KEY_BYTES] for n in range(count)}
 
 
 def write_keys(memory, keys):

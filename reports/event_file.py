@@ -18,7 +18,7 @@ from runtime.tf1 import tf
 
 # Columns of the HParams tab.
 HPARAM_METRICS = ('val/accuracy', 'val/loss', 'train/accuracy', 'train/loss')
-# No result depends on these settings.
+# Where and how fast a run computes, and constants: not worth a column.
 NOT_HPARAMS = ('run_dir', 'cache_dir', 'num_threads', 'devices', 'peer_timeout', 'display_step',
                'image_mean')
 

@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import platform
+import re
 
 import cv2
 import numpy as np
@@ -64,6 +65,7 @@ class RunFolder:
             raise ValueError(f'run_dir {self.path} is in use by another run, which has not ended '
                              'yet')
         self.lock = lock
+        delete_parts(self.path)
 
     def check_free(self):
         """Raise ValueError unless the folder is empty but for files of a run killed early."""
@@ -97,6 +99,13 @@ class RunFolder:
         """Write a text file, whole or not at all."""
         with new_file(os.path.join(self.path, name), replace=True, encoding='utf-8') as file:
             file.write(text)
+
+
+def delete_parts(path):
+    """Delete the unfinished files of new_file that a killed process left in a folder."""
+    for name in os.listdir(path):
+        if re.search(r'\.part-\d+$', name):
+            os.remove(os.path.join(path, name))
 
 
 def check_parent(run_dir):
@@ -164,6 +173,7 @@ def check_values(settings):
         'scale_size': is_list_of(scale_size, 2, int)
         and all(IMAGE_SIZE <= side <= LARGEST_SCALE for side in scale_size),
         'image_mean': is_list_of(mean, 3, float) and all(0 <= value <= 255 for value in mean),
+        'weights_path': isinstance(settings.get('weights_path', ''), str),
         'architecture': settings['architecture'] in list(BLOCK_ENDS),
         'precision': settings.get('precision') in ('float32', 'tensorfloat32', 'bfloat16')}
     for name, is_legal in legal.items():

@@ -185,8 +185,10 @@ def kill_and_compare(folder, flags, kills, seed=0):
             happened.append((moment, last))
             print(f'killed after {moment:.2f} s, at {last or "no checkpoint"}', flush=True)
             continue
-        for part, got in zip(expected, outcome(run_dir), strict=True):
-            assert part == got
+        kinds = 'names of files', 'metrics', 'predictions', 'values'
+        for kind, part, got in zip(kinds, expected, outcome(run_dir), strict=True):
+            shown = '' if kind == 'values' else f': {got}, not {part}'
+            assert part == got, f'other {kind}{shown}'
         ended += 1
         if len(happened) == kills:
             return happened, ended

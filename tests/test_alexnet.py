@@ -176,6 +176,13 @@ def test_unknown_layers_are_refused_and_the_legal_ones_listed():
         AlexNet(tf.placeholder(tf.float32, [None, 227, 227, 3]), 1.0, 2, ['fc9', 'conv10', 'fc8'])
 
 
+def test_without_a_weight_file_there_is_nothing_to_load():
+    with tf.Graph().as_default():
+        model = AlexNet(tf.placeholder(tf.float32, [None, 227, 227, 3]), 1.0, 2, [], None)
+        with pytest.raises(ValueError, match='no weights to load'):
+            model.load_initial_weights(None)
+
+
 def drawn_layer(random, model, layer):
     """Return weights and biases of a layer as ../shared/README.md says that Caffe's were drawn."""
     inputs, outputs = model.variables[layer][0].shape.as_list()

@@ -12,7 +12,7 @@ from runtime.tf1 import tf
 @contextlib.contextmanager
 def save_on_interruption(session: tf.Session, checkpoints, progress: Progress, run_dir: str,
                          learning_rate: float) -> Iterator[Callable[[], None]]:
-    """Save the run if Ctrl-C, SIGTERM, missing images or a loss that is not finite end the block.
+    """Save the run if a signal, a ValueError such as missing images, or an infinite loss ends it.
 
     Yields a function that the loop calls after each step: it writes checkpoints that are due, and
     raises Interrupted after a signal.

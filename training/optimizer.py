@@ -73,8 +73,7 @@ def make_train_op(loss, learning_rate, setup, from_scratch, pretrained):
     gradients = tf.gradients(scale * loss, variables)
     sampled = {variable.op.name: sample_gradient(gradient, scale)
                for variable, gradient in zip(variables, gradients, strict=True)}
-    gradients = add_weight_decay(
-        gradients, variables, scale * setup.weight_decay, setup.weight_decay)
+    gradients = add_weight_decay(gradients, variables, scale, setup.weight_decay)
     return apply_gradients(gradients, learning_rate, setup, from_scratch, pretrained), sampled
 
 
@@ -88,17 +87,17 @@ def sample_gradient(gradient, scale):
     return subsample(gradient) / scale * num_replicas()
 
 
-def add_weight_decay(gradients, variables, factor, weight_decay):
+def add_weight_decay(gradients, variables, scale, weight_decay):
     """Return the gradients with Caffe's L2 penalty added; biases do not decay.
 
     gradients, variables: lists of the same order.
-    factor: scalar by which a weight is added to its gradient.
+    scale: the factor that the gradients contain already.
     weight_decay: the setting; 0 adds no operation.
     The optimizer sums the gradients of all replicas, so each replica adds its part of the penalty.
     """
     if not weight_decay:
         return gradients
-    factor = factor / num_replicas()
+    factor = scale * weight_decay / num_replicas()
     return [gradient + factor * variable if variable.shape.rank > 1 else gradient
             for gradient, variable in zip(gradients, variables, strict=True)]
 

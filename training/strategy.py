@@ -69,7 +69,7 @@ def build_broadcast(strategy, workers) -> list[tf.Operation]:
     """
     if workers.size == 1:
         return []
-    return [broadcast_variable(strategy, variable) for variable in tf.global_variables()]
+    return [build_variable_broadcast(strategy, variable) for variable in tf.global_variables()]
 
 
 def broadcast_variables(session: tf.Session, broadcast_ops: list[tf.Operation]):
@@ -78,7 +78,7 @@ def broadcast_variables(session: tf.Session, broadcast_ops: list[tf.Operation]):
         session.run(operation)
 
 
-def broadcast_variable(strategy, variable):
+def build_variable_broadcast(strategy, variable):
     """Return the operation that copies a variable from worker 0 to all workers."""
     value = all_reduce_sum(strategy, lambda replica: (
         tf.identity(variable) if replica == 0 else tf.zeros(variable.shape, variable.dtype)))

@@ -28,6 +28,7 @@ def download(address: str, file: BinaryIO, size_limit: int) -> None:
         try:
             with open_response(address, start, version) as response:
                 if not response.headers.get('Content-Range', '').startswith(f'bytes {start}-'):
+                    start = 0  # the server sends the whole file
                     file.seek(0)
                     file.truncate()
                 version = response.headers.get('ETag') or response.headers.get('Last-Modified')

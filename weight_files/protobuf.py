@@ -16,9 +16,9 @@ def count_fields(content: bytes | mmap.mmap, start: int, end: int, descriptor,
                  count: int = 0) -> int:
     """Return `count` plus the number of fields in the message content[start:end] and inside them.
 
-    Counting comes before the library reads the fields: it takes 60 bytes of memory per layer of
-    3 bytes, so that a small file could fill the memory. Raises ValueError for more than FIELD_LIMIT
-    fields and for broken messages.
+    Fields are counted before the library reads them: the library takes 60 bytes of memory for a
+    layer of 3 bytes, so that a small file could fill the memory. Raises ValueError for more than
+    FIELD_LIMIT fields and for broken messages.
     """
     for number, wire_type, value_start, value_end in read_fields(content, start, end):
         count += 1

@@ -75,6 +75,17 @@ def test_a_harmed_memory_is_checked_again(photos, tmp_path, harm):
     assert find_and_record(photos, check_image, tmp_path / 'cache') == (broken, checked)
 
 
+def test_a_memory_with_a_partial_key_heals(photos, tmp_path):
+    """What a full disk leaves of a key must not shift the keys that are written after it."""
+    find_and_record(photos, check_image, tmp_path / 'cache')
+    [memory] = (tmp_path / 'cache').iterdir()
+    memory.write_bytes(memory.read_bytes() + b'abc')
+    (tmp_path / '2.jpg').write_bytes((tmp_path / '0.jpg').read_bytes())
+    find_and_record(photos, check_image, tmp_path / 'cache')
+    assert memory.stat().st_size == 3 * 16
+    assert find_and_record(photos, check_image, tmp_path / 'cache')[1] == ['1.jpg']
+
+
 def test_a_folder_that_cannot_be_written_is_no_error(photos, tmp_path):
     (tmp_path / 'cache').write_text('a file')
     assert len(find_broken([photos], check_image, str(tmp_path / 'cache'))) == 2

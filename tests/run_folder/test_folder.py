@@ -92,3 +92,14 @@ def test_a_run_is_locked_until_its_process_is_killed(tmp_path):
 def test_only_a_run_can_be_resumed(tmp_path):
     with pytest.raises(ValueError, match='nothing to resume'):
         RunFolder(str(tmp_path), must_exist=True)
+
+
+def test_unfinished_files_of_a_killed_run_are_deleted(tmp_path):
+    """A kill while report.html is written leaves a part of it, which nothing else would delete."""
+    path = tmp_path / 'run'
+    begin(str(path))
+    for name in ('report.html.part-17', 'my.part-list', 'report.html'):
+        (path / name).touch()
+    with RunFolder(str(path), must_exist=True):
+        assert set(os.listdir(path)) >= {'my.part-list', 'report.html', 'settings.json'}
+        assert not (path / 'report.html.part-17').exists()

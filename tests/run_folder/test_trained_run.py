@@ -115,6 +115,7 @@ def swap(folder):
     (write('checkpoints/frozen.index', b'not a table' * 20), 'frozen is not a checkpoint'),
     (change_settings(format='delete'), 'format None, and this version reads 1 only'),
     (change_settings(format=True), 'format True'),
+    (change_settings(weights_path=7), 'weights_path 7'),
     (change_settings(format=FORMAT + 1), 'format 2, and this version reads 1 only'),
     (change_settings(num_classes='7'), "num_classes '7'"),
     (change_settings(scale_size=[227, 10**6]), 'scale_size'),
