@@ -9,6 +9,7 @@ from typing import BinaryIO, NamedTuple
 MAX_PIXELS = 200_000_000  # the largest phone cameras; decoding takes up to 18 bytes per pixel
 MAX_BYTES = 1 << 31       # size of a file; more than MAX_PIXELS take uncompressed
 PNG_SIGNATURE = b'\x89PNG\r\n\x1a\n'
+JPEG_SEGMENTS = {*range(0x02, 0xd0), 0xd8, *range(0xdb, 0xff)}  # markers before a length
 JPEG_GARBAGE = 1 << 16    # bytes skipped between two segments, as decoders do
 
 
@@ -71,20 +72,17 @@ def read_jpeg(file, size):
     file.seek(2)
     shape = None
     while True:
-        start = file.tell()
         head = file.read(4)
-        if len(head) == 4 and head[0] == 0xff and is_segment(head[1]):
-            marker, length = head[1], head[2] << 8 | head[3]
-        else:
-            file.seek(start)
+        if len(head) < 4 or head[0] != 0xff or head[1] not in JPEG_SEGMENTS:
+            file.seek(-len(head), io.SEEK_CUR)
             marker = next_jpeg_marker(file)
             if marker in (0xd9, 0xda):  # end of image, start of scan
                 break
-            if not is_segment(marker):
+            if marker not in JPEG_SEGMENTS:
                 continue
-            start = file.tell() - 2
-            length, = unpack(file, '>H')
-        following = start + 2 + length
+            head = bytes([0xff, marker]) + file.read(2)
+        _, marker, length = struct.unpack('>BBH', head)
+        following = file.tell() - 2 + length
         if 0xc0 <= marker <= 0xcf and marker not in (0xc4, 0xc8, 0xcc):  # a frame header
             shape = unpack(file, '>xHH')
         file.seek(following)
@@ -93,11 +91,6 @@ def read_jpeg(file, size):
     if not has_end_of_image(file, size):
         raise ValueError('the JPEG file is cut off: it has no end-of-image marker')
     return Header('JPEG', shape[1], shape[0])
-
-
-def is_segment(marker):
-    """Return whether a JPEG marker begins a segment before the scan."""
-    return marker > 0x01 and not 0xd0 <= marker <= 0xda and marker != 0xff
 
 
 def has_end_of_image(file, size):
