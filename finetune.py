@@ -9,6 +9,7 @@ from typing import Literal
 
 from alexnet import LAYERS
 from inputs.checks import read_checked_datasets
+from reports.heatmaps import Heatmaps, make_views
 from reports.run_log import NoLog, RunLog
 from reports.screen import class_table, layer_table, warn_of_starter_weights
 from run_folder.checkpoints import make_checkpoints
@@ -133,8 +134,8 @@ def finetune(settings: Settings) -> tuple[float, int, str]:
         training = build_training_graph(setup, devices)
         checkpoints = make_checkpoints(training.model, setup.trained_layers, is_writer=is_chief)
         broadcast_ops = build_broadcast(devices.strategy, workers)
+        heatmaps = Heatmaps(training.model)
         graph.finalize()
-
         session = stack.enter_context(devices.open_session())
         if progress.has_begun:
             checkpoints.restore(session, folder.path, progress, best_row(history))
@@ -154,7 +155,7 @@ def finetune(settings: Settings) -> tuple[float, int, str]:
         log = stack.enter_context(NoLog() if not is_chief else RunLog(
             run_dir, stored, training_command(settings), datasets, generators, layers, history,
             step=session.run(training.step)))
-        log.begin(lambda: session.run(training.model.variables['conv1'][0]))
+        log.begin(*make_views(session, heatmaps, checkpoints.load_best))
         if history:
             recall_best(session, checkpoints, broadcast_ops, progress, log, validate)
 

@@ -1,14 +1,12 @@
 """Apply a finished run to images: `python predict.py RUN IMAGE...`, or evaluate it on a list."""
 
-import csv
 import dataclasses
 import functools
 import itertools
-import json
 import os
 import sys
 from collections.abc import Callable, Iterator
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from tqdm import tqdm
@@ -18,6 +16,9 @@ from inputs.arguments import read_inputs
 from inputs.batches import load_batches, split
 from inputs.images import load_pixels
 from reports.evaluation import Evaluation, evaluation_lines, log_softmax
+from reports.heatmaps import Heatmaps, check_heatmap_folder
+from reports.illustrations import Illustrator
+from reports.prediction_files import record_line, write_records
 from run_folder.trained_run import read_run, rebuild_network
 from runtime.command import progress_bar, run_command
 from runtime.files import new_file, printable
@@ -36,7 +37,11 @@ class Settings(CheckedSettings):
         is_path=True)
     top: int = flag(5, 'number of classes predicted per image', low=1)
     output: str | None = flag(
-        None, 'a new .csv or .json file instead of the screen; with features a .npy', is_path=True)
+        None, 'a new .csv, .json or .html file instead of the screen; with features a .npy',
+        is_path=True)
+    heatmaps: str | None = flag(
+        None, 'a new folder for a picture per image of what in it spoke for its class',
+        is_path=True)
     features: str | None = flag(
         None, 'write the output of this layer, such as fc7 or pool5, instead of classes')
     checkpoint: str | None = flag(
@@ -64,17 +69,25 @@ def predict(settings: Settings) -> int:
             raise ValueError(f'features {settings.features}: the layers are '
                              f'{" ".join(model.outputs)}')
         output = model.outputs[settings.features or 'fc8']
+        heatmaps = Heatmaps(model) if settings.heatmaps else None
+        fetches = {'values': output}
+        if heatmaps:
+            fetches['conv5'] = model.outputs['conv5']
         graph.finalize()
         with open_session(settings.precision or run.precision, settings.num_threads) as session:
             restore(session)
             batches = compute_batches(
-                lambda batch: session.run(output, {images: batch}),
+                lambda batch: session.run(fetches, {images: batch}),
                 read_batches(inputs, run, errors, settings.batch_size, settings.num_threads))
             if settings.features:
                 shape = output.shape.as_list()[1:]
                 write_features(settings.output, batches, inputs.paths, shape)
             else:
-                write_predictions(settings, batches, inputs, run.class_names)
+                for_page = bool(settings.output) and settings.output.endswith('.html')
+                explain = functools.partial(heatmaps.compute, session) if heatmaps else None
+                illustrator = Illustrator(inputs, run.class_names, run.image_mean, explain,
+                                          settings.heatmaps, for_page)
+                write_predictions(settings, batches, inputs, run.class_names, illustrator)
     return len(errors)
 
 
@@ -83,8 +96,12 @@ def check_output(settings):
     suffix = os.path.splitext(settings.output or '')[1]
     if settings.features and suffix != '.npy':
         raise ValueError('features are written to a file: name it with --output FILE.npy')
-    if settings.output and not settings.features and suffix not in ('.csv', '.json'):
-        raise ValueError(f'output {settings.output} ends in neither .csv nor .json')
+    if settings.output and not settings.features and suffix not in ('.csv', '.json', '.html'):
+        raise ValueError(f'output {settings.output} ends in neither .csv nor .json nor .html')
+    if settings.features and settings.heatmaps:
+        raise ValueError('heatmaps are of classes: leave out --features or --heatmaps')
+    if settings.heatmaps:
+        check_heatmap_folder(settings.heatmaps)
 
 
 def read_batches(inputs, run, errors, batch_size, num_threads) -> Iterator[tuple]:
@@ -106,26 +123,38 @@ def read_batches(inputs, run, errors, batch_size, num_threads) -> Iterator[tuple
             yield positions, images
 
 
-def compute_batches(network: Callable, batches) -> Iterator[tuple]:
-    """Yield (positions, network(images)) per batch; raise ValueError for NaN and infinity."""
+class ComputedBatch(NamedTuple):
+    """A batch of images and what the network computed from them."""
+
+    positions: np.ndarray     # int64 [n], in the inputs
+    images: np.ndarray        # float32 [n, 227, 227, 3]
+    values: np.ndarray        # logits or features, float32 [n, ...]
+    conv5: np.ndarray | None  # float32 [n, 13, 13, 256], for heatmaps
+
+
+def compute_batches(network: Callable, batches) -> Iterator[ComputedBatch]:
+    """Yield the ComputedBatch per (positions, images); raise ValueError for NaN and infinity.
+
+    network: function of images that returns {'values': array, perhaps 'conv5': array}.
+    """
     for positions, images in batches:
-        values = network(images)
-        if not np.isfinite(values).all():
+        outputs = network(images)
+        if not np.isfinite(outputs['values']).all():
             raise ValueError('the network answers with values that are not finite: train again')
-        yield positions, values
+        yield ComputedBatch(positions, images, outputs['values'], outputs.get('conv5'))
 
 
 def write_features(path, batches, paths, shape):
     """Write features as .npy, float32 [n, *shape], and the paths of the images as .txt.
 
-    batches: (positions in `paths`, features) each. The .txt has one path per line.
+    batches: a ComputedBatch each. The .txt has one path per line.
     """
     header = {'descr': '<f4', 'fortran_order': False}
     with (new_file(os.path.splitext(path)[0] + '.txt', encoding='utf-8') as names,
           new_file(path, 'wb') as file):
         count = 0
         np.lib.format.write_array_header_1_0(file, {**header, 'shape': (count, *shape)})
-        for positions, values in batches:
+        for positions, _, values, _ in batches:
             file.write(np.ascontiguousarray(values, '<f4'))
             names.writelines(f'{printable(paths[position], 4096)}\n' for position in positions)
             count += len(positions)
@@ -133,18 +162,18 @@ def write_features(path, batches, paths, shape):
         np.lib.format.write_array_header_1_0(file, {**header, 'shape': (count, *shape)})
 
 
-def write_predictions(settings, batches, inputs, class_names):
+def write_predictions(settings, batches, inputs, class_names, illustrator):
     """Write the predictions to the screen or a file; evaluate them if the Inputs have labels.
 
-    batches: (positions in the Inputs, logits, float32 [n, classes]) each.
+    batches: a ComputedBatch each, whose values are logits.
     """
     evaluation = None
     if inputs.labels is not None:
         evaluation = Evaluation(inputs.paths, inputs.labels, class_names)
     top = min(settings.top, len(class_names))
-    records = make_records(batches, inputs, class_names, top, evaluation)
+    records = make_records(batches, inputs, class_names, top, evaluation, illustrator)
     if settings.output:
-        write_records(settings.output, records, top, evaluation)
+        write_records(settings.output, records, top, evaluation, settings.run)
     else:
         for record in records:
             if evaluation is None:  # with labels, the screen shows the evaluation alone
@@ -153,58 +182,25 @@ def write_predictions(settings, batches, inputs, class_names):
         print('\n'.join(evaluation_lines(evaluation.evaluate())))
 
 
-def make_records(batches, inputs, class_names, top, evaluation) -> Iterator[dict]:
+def make_records(batches, inputs, class_names, top, evaluation, illustrator) -> Iterator[dict]:
     """Yield a dict per image: path, true_class if it has a label, predictions by probability."""
-    for positions, logits in batches:
+    for batch in batches:
+        positions, logits = batch.positions, batch.values
         if evaluation is not None:
             evaluation.add(positions, logits)
         probabilities = np.exp(log_softmax(logits))
         likeliest = np.argsort(-logits, 1, kind='stable')[:, :top]
+        records = []
         for position, numbers, row in zip(positions, likeliest, probabilities, strict=True):
             record = {'path': inputs.paths[position]}
             if inputs.labels is not None:
                 record['true_class'] = class_names[inputs.labels[position]]
             record['predictions'] = [{'class': class_names[number],
                                       'probability': float(row[number])} for number in numbers]
-            yield record
+            records.append(record)
+        illustrator.illustrate(records, batch, likeliest[:, 0], probabilities)
+        yield from records
         sys.stdout.flush()  # the reader of a pipe gets each batch at once
-
-
-def record_line(record):
-    """Return a record as a line: the path and, after tabs, each class with its probability."""
-    texts = [f'{prediction["class"]} {prediction["probability"]:.4f}'
-             for prediction in record['predictions']]
-    return '\t'.join([printable(record['path'], 4096), *texts])
-
-
-def write_records(path, records, top, evaluation):
-    """Write records to a new .csv or .json file."""
-    with new_file(path, newline='', encoding='utf-8', errors='surrogateescape') as file:
-        if path.endswith('.csv'):
-            write_csv(file, records, top, evaluation is not None)
-        else:
-            write_json(file, records, evaluation)
-
-
-def write_csv(file, records, top, has_true_class):
-    """Write a row per record: path, true_class if known, class_1, probability_1, class_2, ..."""
-    writer = csv.writer(file)
-    numbered = [f'{name}_{n}' for n in range(1, top + 1) for name in ('class', 'probability')]
-    writer.writerow(['path', 'true_class', *numbered] if has_true_class else ['path', *numbered])
-    for record in records:
-        predictions = record.pop('predictions')
-        cells = [value for prediction in predictions for value in prediction.values()]
-        writer.writerow([*record.values(), *cells])
-
-
-def write_json(file, records, evaluation):
-    """Write {"images": [records, one per line], "evaluation": Evaluation.evaluate() or null}."""
-    file.write('{"images": [')
-    for number, record in enumerate(records):
-        file.write((',\n' if number else '\n') + json.dumps(record))
-    has_images = evaluation is not None and evaluation.batches
-    result = evaluation.evaluate() if has_images else None
-    file.write(f'\n],\n"evaluation": {json.dumps(result)}}}\n')
 
 
 def main(arguments):

@@ -12,7 +12,9 @@ from datagenerator import ImageDataGenerator
 from inputs.lists import Datasets
 from reports import image_grids
 from reports.evaluation import Predictions
+from reports.heatmaps import overlay
 from runtime.files import printable
+from runtime.tf1 import error_line
 
 MOST_MISTAKES = 24  # shown
 FIRST_BATCH = 16    # images shown of it, at most
@@ -25,6 +27,9 @@ class Mistake(NamedTuple):
     true_class: str
     predicted_class: str
     probability: float  # of the predicted class, 0..1
+    numbers: tuple[int, int] = (0, 0)  # of the predicted and the true class
+    # The image under the heatmaps of these two classes, uint8 [height, width, 3], BGR; or none.
+    overlays: tuple[np.ndarray, ...] = ()
 
 
 def draw_figures(rows: Sequence[dict], best_epoch: int, matrix: np.ndarray | None,
@@ -83,10 +88,31 @@ def load_mistakes(predictions: Predictions, datasets: Datasets,
     for index in predictions.mistakes(MOST_MISTAKES):
         with contextlib.suppress(ValueError):
             image = generator.load_unflipped(datasets.val.paths[index])
+            predicted, true = int(predictions.classes[index]), int(predictions.labels[index])
             mistakes.append(Mistake(
-                image_grids.visible(image, generator.mean), names[predictions.labels[index]],
-                names[predictions.classes[index]], float(predictions.probabilities[index])))
+                image_grids.visible(image, generator.mean), names[true], names[predicted],
+                float(predictions.probabilities[index]), (predicted, true)))
     return mistakes
+
+
+def explain_mistakes(mistakes: Sequence[Mistake], mean: np.ndarray,
+                     explain: Callable | None) -> Sequence[Mistake]:
+    """Return the mistakes with their overlays; without any if these cannot be computed.
+
+    mean: float32 [3], BGR, which the network's images lack.
+    explain: function (images, class numbers) that returns heatmaps; None: there are none.
+    """
+    if explain is None or not mistakes:
+        return mistakes
+    try:
+        images = np.stack([mistake.image - mean for mistake in mistakes])
+        heatmaps = [explain(images, [mistake.numbers[n] for mistake in mistakes]) for n in (0, 1)]
+    except Exception as error:  # whatever it is: the report is complete without heatmaps
+        print(f'error: the report has no heatmaps, which could not be computed: '
+              f'{printable(error_line(error))}', file=sys.stderr)
+        return mistakes
+    return [mistake._replace(overlays=tuple(overlay(mistake.image, part) for part in pair))
+            for mistake, *pair in zip(mistakes, *heatmaps, strict=True)]
 
 
 def mistakes_sheet(mistakes: Sequence[Mistake]) -> np.ndarray:

@@ -51,19 +51,20 @@ def make_page(record: RunRecord, images: dict[str, bytes], mistakes: Sequence[Mi
         first_batch and conv1_filters, as far as there are any.
     mistakes: most confident first.
     """
-    return load_template().render(
+    return load_template('report.html.j2').render(
         record=record, classes=class_rows(record),
         images={name: data_url(content) for name, content in images.items()},
-        mistakes=[(data_url(encode_jpeg(mistake.image)), mistake) for mistake in mistakes],
+        mistakes=[([data_url(encode_jpeg(image)) for image in (mistake.image, *mistake.overlays)],
+                   mistake) for mistake in mistakes],
         settings=[(name, flag_text(value)) for name, value in record.settings.items()])
 
 
-def load_template() -> jinja2.Template:
-    """Return the template of the page; it escapes all text that it is given."""
+def load_template(name: str) -> jinja2.Template:
+    """Return a template of this folder; it escapes all text that it is given."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(os.path.dirname(__file__)), autoescape=True,
         finalize=clean, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    return environment.get_template('report.html.j2')
+    return environment.get_template(name)
 
 
 def clean(value):

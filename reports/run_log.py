@@ -13,7 +13,12 @@ from reports import image_grids
 from reports.diagnosis import diagnose
 from reports.evaluation import Predictions
 from reports.event_file import TensorBoardLog
-from reports.figures import draw_figures, first_batch_sheet, load_mistakes
+from reports.figures import (
+    draw_figures,
+    explain_mistakes,
+    first_batch_sheet,
+    load_mistakes,
+)
 from reports.page import RunRecord
 from reports.report import write_report
 from reports.screen import EpochPrinter, closing_lines
@@ -46,14 +51,16 @@ class RunLog:
         self.printer = EpochPrinter(settings['num_epochs'])
         self.record = RunRecord(run_dir, command, settings, layers, datasets, self.metrics.rows,
                                 best_row(rows), None, self.printer.warnings)
-        self.step, self.images, self.figures_future = step, {}, None
+        self.step, self.images, self.figures_future, self.explain = step, {}, None, None
 
-    def begin(self, fetch_conv1: Callable[[], np.ndarray]):
+    def begin(self, fetch_conv1: Callable[[], np.ndarray], explain: Callable | None = None):
         """Show the first batch as the network sees it, and the filters of conv1.
 
         fetch_conv1: function that returns their values, float32 [11, 11, 3, 96].
+        explain: function (images, class numbers) that returns the heatmaps of the best epoch; it
+            is called when the run has ended. None: the report has no heatmaps.
         """
-        self.fetch_conv1 = fetch_conv1
+        self.fetch_conv1, self.explain = fetch_conv1, explain
         record = self.record
         self.add_image('first_batch', first_batch_sheet(
             self.train_images, record.datasets.class_names, record.settings['batch_size']))
@@ -136,6 +143,7 @@ class RunLog:
         if 'conv1' in record.settings['train_layers']:
             self.add_image('conv1_filters', image_grids.filters(self.fetch_conv1()))
         mistakes, figures = self.figures_future.result() if self.figures_future else self.draw()
+        mistakes = explain_mistakes(mistakes, self.val_images.mean, self.explain)
         write_report(record, self.images, figures, mistakes)
         if 'mistakes.jpg' in figures:
             self.tensorboard.add_image(self.step, 'mistakes', figures['mistakes.jpg'])

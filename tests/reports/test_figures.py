@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from reports import figures, image_grids
-from reports.figures import Mistake, draw_figures
+from reports.figures import Mistake, draw_figures, explain_mistakes
 from tests.helpers import ROOT
 
 ROWS = [{'epoch': n, 'train_loss': 1 / n, 'train_accuracy': 0.5, 'val_loss': 2 / n,
@@ -110,3 +110,35 @@ def test_sheet_of_mistakes_shows_the_images_pixel_by_pixel(count):
     for n in range(count):  # BGR in the middle of each
         top, left = n // 4 * (227 + 3 * 18 + 2) + 113, n % 4 * 229 + 113
         np.testing.assert_allclose(sheet[top, left], [200, 30 * n, 0], atol=6)
+
+
+def test_mistakes_are_explained_by_both_of_their_classes(capsys):
+    """Heat at the class's row of cells: overlays come in the order predicted class, true class."""
+    asked = []
+
+    def explain(images, classes):
+        asked.append((images[:, 0, 0].tolist(), classes))
+        heat = np.zeros((len(images), 13, 13), np.float32)
+        heat[range(len(images)), classes] = 1
+        return heat
+    given = [mistake._replace(numbers=(n, 12)) for n, mistake in enumerate(mistakes(2))]
+    explained = explain_mistakes(given, np.float32([100, 0, 0]), explain)
+    assert asked == [([[100, 0, 0], [100, 30, 0]], [0, 1]), ([[100, 0, 0], [100, 30, 0]], [12, 12])]
+    for n, mistake in enumerate(explained):
+        assert mistake[:4] == given[n][:4] and len(mistake.overlays) == 2
+        for row, shown in zip((n, 12), mistake.overlays, strict=True):
+            redness = shown[..., 2].astype(int).mean(1) - shown[..., 0].mean(1)
+            assert int(redness.argmax() * 13 // 227) == row
+    assert capsys.readouterr().err == ''
+
+
+def test_heatmaps_that_fail_cost_themselves_alone(capsys):
+    def explain(images, classes):
+        raise ValueError('no gradient\nat all')
+    given = mistakes(2)
+    assert explain_mistakes(given, np.zeros(3), explain) == given
+    shown = capsys.readouterr().err
+    assert shown == ('error: the report has no heatmaps, which could not be computed: '
+                     'no gradient\n')
+    assert explain_mistakes([], np.zeros(3), explain) == []
+    assert explain_mistakes(given, np.zeros(3), None) == given

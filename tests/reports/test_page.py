@@ -113,3 +113,13 @@ def test_undecodable_paths_and_missing_parts_do_no_harm():
 def test_with_too_many_classes_the_class_table_has_counts_alone(classes, has_recall):
     read = Tags(make_page(make_record([f'class {n}' for n in range(classes)]), {}, []))
     assert ('meter' in read.tags) == has_recall and f'class {classes - 1}' in read.texts
+
+
+def test_mistakes_stand_beside_their_overlays():
+    explained = [mistake._replace(overlays=(mistake.image, mistake.image))
+                 for mistake in mistakes()]
+    read = Tags(make_page(make_record(), {}, explained))
+    assert len(read.addresses) == 3 and 'Grad-CAM' in ' '.join(read.texts)
+    start = read.texts.index('for bees')
+    assert 'for ants' in read.texts[start + 1:]  # the true class comes last
+    assert 'Grad-CAM' not in make_page(make_record(), {}, mistakes())

@@ -1,0 +1,93 @@
+import cv2
+import numpy as np
+import pytest
+
+from alexnet import LAYERS, AlexNet
+from reports.heatmaps import Heatmaps, grad_cam, heatmap_sheet, overlay, scale_up
+from runtime.tf1 import tf
+
+
+def by_hand(features, weights, number):
+    """Grad-CAM in NumPy for the logits sum(features ** 2 * weights), float64 [height, width]."""
+    gradients = 2 * features * weights[..., number]
+    channel_weights = gradients.mean((0, 1))
+    heat = np.maximum((features * channel_weights).sum(2), 0)
+    return heat / heat.max()
+
+
+def test_grad_cam_follows_the_paper():
+    """Formulas (1) and (2) of Selvaraju et al. (2017), for logits with a known gradient."""
+    draw = np.random.RandomState(0)
+    features, weights = draw.randn(3, 4, 5, 6), draw.randn(4, 5, 6, 2)
+    with tf.Graph().as_default(), tf.Session() as session:
+        x = tf.placeholder(tf.float32, [None, 4, 5, 6])
+        logits = tf.tensordot(x ** 2, tf.constant(weights, tf.float32), 3)
+        maps = session.run(grad_cam(logits, x, tf.constant([1, 0, 1])), {x: features})
+    assert maps.shape == (3, 4, 5) and maps.min() == 0
+    for n, number in enumerate((1, 0, 1)):
+        np.testing.assert_allclose(maps[n], by_hand(features[n], weights, number), atol=1e-5)
+
+
+def test_without_anything_for_a_class_there_is_no_heat():
+    """The one channel is positive, and speaks against class 0 alone."""
+    with tf.Graph().as_default(), tf.Session() as session:
+        x = tf.ones([2, 3, 3, 1])
+        total = tf.reduce_sum(x, [1, 2])
+        maps = session.run(grad_cam(tf.concat([-total, total], 1), x, tf.constant([0, 1])))
+    assert (maps[0] == 0).all() and (maps[1] == 1).all()
+
+
+@pytest.fixture(scope='module')
+def network():
+    """(session, images, AlexNet of random weights for 3 classes, its Heatmaps)."""
+    with tf.Graph().as_default() as graph, tf.Session() as session:
+        tf.set_random_seed(0)
+        x = tf.placeholder(tf.float32, [None, 227, 227, 3])
+        model = AlexNet(x, 1.0, 3, LAYERS)
+        heatmaps = Heatmaps(model)
+        session.run(tf.global_variables_initializer())
+        graph.finalize()  # no operation is made later
+        images = np.random.RandomState(0).uniform(-100, 100, (2, 227, 227, 3))
+        yield session, images, model, heatmaps
+
+
+def test_conv5_in_place_of_images_gives_the_same_heat(network):
+    session, images, model, heatmaps = network
+    expected = heatmaps.compute(session, 'x', images, [2, 0])
+    conv5 = session.run(model.outputs['conv5'], {model.x: images})
+    assert expected.shape == (2, 13, 13) and expected.max() == 1
+    np.testing.assert_allclose(heatmaps.compute(session, 'conv5', conv5, [2, 0]), expected,
+                               atol=1e-4)
+
+
+def test_each_class_of_an_image_has_its_own_heat(network):
+    session, images, _, heatmaps = network
+    maps = [heatmaps.compute(session, 'x', images[:1], [number]) for number in range(3)]
+    assert np.abs(maps[0] - maps[1]).max() > 0.1 and np.abs(maps[1] - maps[2]).max() > 0.1
+
+
+def test_heat_grows_with_its_image_bilinearly():
+    """A ramp stays a ramp between the centres of its first and last cell, (n + 0.5) * 20 pixels."""
+    heat = scale_up(np.tile(np.arange(4, dtype=np.float32), (3, 1)), 60, 80)
+    assert heat.shape == (60, 80)
+    np.testing.assert_allclose(heat[7, 10:70], np.arange(0.025, 3, 0.05), atol=1e-5)
+
+
+def test_an_overlay_is_grey_where_cold_and_yellow_where_hot():
+    image = np.full((26, 26, 3), (255, 0, 0), np.uint8)
+    heat = np.zeros((13, 13), np.float32)
+    heat[:6] = 1
+    shown = overlay(image, heat)
+    grey = int(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)[0, 0])
+    assert shown[-1, 0].tolist() == [grey] * 3
+    expected = [0.25 * grey, 0.25 * grey + 0.75 * 230, 0.25 * grey + 0.75 * 255]
+    np.testing.assert_allclose(shown[0, 0], expected, atol=1)
+
+
+def test_a_sheet_has_the_image_and_a_tile_per_class():
+    image = np.full((227, 227, 3), 90, np.uint8)
+    heat = np.ones((13, 13), np.float32)
+    sheet = heatmap_sheet('a.jpg', image, [('ant 0.9', heat), ('bee 0.1', 0 * heat)])
+    assert sheet.shape == (227 + 18, 3 * 229 - 2, 3)
+    assert (sheet[:227, :227] == 90).all() and (sheet[:227, 2 * 229:] == 90).all()
+    assert (sheet[:227, 229:229 + 227, 2] > 200).all()
