@@ -28,7 +28,8 @@ IMAGE_SIZE = 227  # height and width, in pixels
 class AlexNet:
     """The graph from images to logits.
 
-    x: float32 [n, 227, 227, 3], BGR, 0..255 minus the channel mean (104, 117, 124).
+    x: float32 [n, 227, 227, 3], BGR, 0..255 minus the channel mean; or uint8 pixels, from which
+        image_mean is subtracted here.
     keep_prob: scalar in (0, 1], the fraction of fc6 and fc7 outputs that dropout keeps; 1 for
         inference.
     num_classes: number of outputs of fc8.
@@ -38,23 +39,27 @@ class AlexNet:
     dropout_seed: int64 [2] tensor, which alone determines what dropout drops; None: TensorFlow
         draws anew in each step.
     architecture: 'alexnet' normalises before it pools in blocks 1 and 2, 'caffenet' after it.
+    image_mean: BGR; subtracted from uint8 pixels only.
 
     outputs: {name: tensor} of conv1 norm1 pool1 conv2 norm2 pool2 conv3 conv4 conv5 pool5 fc6 fc7
         fc8, after ReLU and before dropout. Each can be fetched, or fed in place of being computed.
+    images: the x that was given. x: float32, minus the mean.
     fc8: the logits, float32 [n, num_classes].
     variables: {layer: (weights, biases)}.
     """
 
     def __init__(self, x: tf.Tensor, keep_prob: float | tf.Tensor, num_classes: int,
                  skip_layer: Sequence[str], weights_path: str | None = 'DEFAULT', *,
-                 dropout_seed: tf.Tensor | None = None, architecture: str = 'alexnet'):
+                 dropout_seed: tf.Tensor | None = None, architecture: str = 'alexnet',
+                 image_mean: Sequence[float] = (104, 117, 124)):
         unknown = ', '.join(sorted(set(skip_layer) - set(LAYERS)))
         if unknown:
             raise ValueError(f'no layer is called {unknown}; the layers are {" ".join(LAYERS)}')
         if architecture not in BLOCK_ENDS:
             raise ValueError(f'architecture {architecture} is not one of {" ".join(BLOCK_ENDS)}')
         self.architecture = architecture
-        self.x, self.keep_prob, self.num_classes = x, keep_prob, num_classes
+        self.images, self.x = x, subtract_mean(x, image_mean) if x.dtype == tf.uint8 else x
+        self.keep_prob, self.num_classes = keep_prob, num_classes
         self.skip_layer, self.dropout_seed = tuple(skip_layer), dropout_seed
         self.weights_path = 'bvlc_alexnet.npy' if weights_path == 'DEFAULT' else weights_path
         self.outputs, self.variables = {}, {}
@@ -141,8 +146,8 @@ class AlexNet:
         return self.outputs[name]
 
     def tensor(self, name: str) -> tf.Tensor:
-        """Return the tensor to feed or fetch by name: 'x', or a key of `outputs`."""
-        return self.x if name == 'x' else self.outputs[name]
+        """Return the tensor to feed or fetch by name: 'images', 'x', or a key of `outputs`."""
+        return {'images': self.images, 'x': self.x, **self.outputs}[name]
 
     def load_initial_weights(self, session: tf.Session) -> None:
         """Give every layer that is not skipped its values from the weight file.
@@ -162,6 +167,11 @@ class AlexNet:
             print(f'{self.weights_path}: AlexNet has no {format_names(unknown)}; ignored')
         for layer in loaded:
             assign_values(session, self.variables[layer], pretrained[layer])
+
+
+def subtract_mean(pixels, mean):
+    """Return uint8 pixels minus the mean, float32: exact, and a quarter of the bytes are fed."""
+    return tf.cast(pixels, tf.float32) - tf.constant(mean, tf.float32)
 
 
 def grouped_conv(x, weights, stride, padding, groups):

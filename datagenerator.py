@@ -1,6 +1,5 @@
 """Batches of images for the network, from list files, decoded in threads ahead of their use."""
 
-import math
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -8,9 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from inputs.images import IMAGENET_MEAN, load_image
+from inputs.batches import prefetch_batches, split
+from inputs.images import IMAGENET_MEAN, load_image, load_pixels
 from inputs.lists import ImageList, check_labels, read_list
-from inputs.prefetch import prefetch_map
 
 
 class EpochOrder(NamedTuple):
@@ -55,7 +54,7 @@ class ImageDataGenerator:
     crop_size: (width, height) cut out of the scaled picture; None: scale_size.
     random_crop: draw the place of the crop in each epoch; False: the centre.
     seed: decides, with the number of the epoch, all that is drawn; None: a seed is drawn.
-    num_threads: threads that decode, at most a batch ahead; None: one per core.
+    num_threads: threads that decode, a few batches ahead; None: one per core.
     shard: (index, count). All workers draw the same batches; this one yields the images of each
         batch whose list position modulo count is index. That may be none.
 
@@ -79,7 +78,7 @@ class ImageDataGenerator:
         self.shard = shard
         self.eval_batch_size = 256  # images per batch where no training step follows
         self.pool = ThreadPoolExecutor(num_threads or os.cpu_count(), thread_name_prefix='decode')
-        self.prefetched = None
+        self.prefetched, self.prefetched_size = None, 0
         self.start_epoch(0)
 
     def start_epoch(self, epoch: int, pointer: int = 0) -> None:
@@ -124,7 +123,15 @@ class ImageDataGenerator:
         return indices[indices % count == index]
 
     def next_batch(self, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return the next batch: images, float32 [n, height, width, 3], and one_hot labels.
+        """Return the next batch: images minus the mean, float32 [n, height, width, 3], and labels.
+
+        labels: one-hot, float32 [n, nb_classes]. n and errors: as in next_pixels.
+        """
+        pixels, labels = self.next_pixels(batch_size)
+        return pixels - self.mean, labels
+
+    def next_pixels(self, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the next batch: pixels, uint8 [n, height, width, 3], and one-hot labels.
 
         n is batch_size, or the rest of the epoch; with several shards, the part in this one.
         Raises ValueError after the end of the epoch, and for an image that cannot be read.
@@ -132,34 +139,46 @@ class ImageDataGenerator:
         if self.pointer >= self.data_size:
             raise ValueError(f'all {self.data_size} images of this epoch are read: '
                              'call reset_pointer()')
-        if self.prefetched is None:
-            rest = self.in_shard(self.epoch_order.order[self.pointer:])
-            ahead = math.ceil(batch_size / self.shard[1])
-            self.prefetched = prefetch_map(self.load, rest, self.pool, ahead)
+        if batch_size != self.prefetched_size or self.prefetched is None:
+            self.prefetch(batch_size)
         indices = self.take_indices(batch_size)
-        images = np.empty((len(indices), *self.crop_size[::-1], 3), np.float32)
-        try:
-            for row in range(len(indices)):
-                images[row] = next(self.prefetched)
-        except ValueError:
-            self.cancel_prefetch()  # a generator that has raised yields nothing more
-            raise
-        return images, self.one_hot(indices)
+        pixels, errors = next(self.prefetched)
+        if errors:
+            self.cancel_prefetch()
+            raise errors[min(errors)]
+        return pixels, self.one_hot(indices)
+
+    def prefetch(self, batch_size):
+        """Start to load the rest of the epoch in batches."""
+        self.cancel_prefetch()
+        rest = self.epoch_order.order[self.pointer:]
+        batches = map(self.in_shard, split(rest, batch_size))
+        self.prefetched_size = batch_size
+        self.prefetched = prefetch_batches(
+            self.load_pixels, batches, (*self.crop_size[::-1], 3), self.pool, batch_size)
 
     def batches(self, batch_size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yield the rest of the epoch, batch by batch."""
+        """Yield the rest of the epoch, batch by batch, as next_pixels returns it."""
         while self.pointer < self.data_size:
-            yield self.next_batch(batch_size)
+            yield self.next_pixels(batch_size)
 
     def load(self, index: int) -> np.ndarray:
-        """Return the image at a list position, cropped and mirrored as this epoch has it."""
-        _, flipped, corners = self.epoch_order
-        image = self.load_unflipped(self.images[index], None if corners is None else corners[index])
-        return image[:, ::-1] if flipped[index] else image
+        """Return the image at a list position, as load_pixels has it, minus the mean."""
+        return self.load_pixels(index) - self.mean
 
-    def load_unflipped(self, path: str, corner: Sequence[int] | None = None) -> np.ndarray:
-        """Return the image of a file, cropped at `corner`, (top, left), or at the centre."""
-        return load_image(path, self.scale_size, self.mean, self.crop_size, corner)
+    def load_pixels(self, index: int, out: np.ndarray | None = None) -> np.ndarray:
+        """Return the image at a list position, cropped and mirrored as this epoch has it, uint8.
+
+        out: array that receives the pixels and is returned; None: a new one.
+        """
+        _, flipped, corners = self.epoch_order
+        corner = None if corners is None else corners[index]
+        return load_pixels(self.images[index], self.scale_size, self.crop_size, corner,
+                           flipped[index], out)
+
+    def load_unflipped(self, path: str) -> np.ndarray:
+        """Return the image of a file minus the mean, float32, cropped at the centre."""
+        return load_image(path, self.scale_size, self.mean, self.crop_size)
 
     def one_hot(self, indices: np.ndarray) -> np.ndarray:
         """Return the labels at list positions, float32 [n, nb_classes]."""

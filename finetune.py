@@ -94,8 +94,10 @@ class Settings(CheckedSettings):
         'auto', 'store the outputs of the frozen layers; auto: if the disk has space',
         group='Speed')
     cache_dir: str = flag('cache', 'folder of stored features; can be deleted', is_path=True)
-    precision: Literal['float32', 'bfloat16'] = flag(
-        'float32', 'of matrix products; bfloat16: for CPUs with AVX512-BF16 or AMX')
+    precision: Literal['float32', 'tensorfloat32', 'bfloat16'] = flag(
+        'float32', 'of matrix products; tensorfloat32: for GPUs that have it; bfloat16: for CPUs '
+        'with AVX512-BF16 or AMX')
+    deterministic: bool = flag(True, 'let two runs with one seed be equal bit for bit on GPUs too')
     num_threads: int | None = flag(
         None, 'threads for decoding and for computing; None: one per core', low=1)
     devices: tuple[str, ...] | None = flag(
@@ -119,7 +121,8 @@ def finetune(settings: Settings) -> tuple[float, int, str]:
     """
     with contextlib.ExitStack() as stack:
         devices = stack.enter_context(Devices(
-            settings.devices, settings.precision, settings.num_threads, settings.peer_timeout))
+            settings.devices, settings.precision, settings.num_threads, settings.peer_timeout,
+            settings.deterministic))
         workers, is_chief = devices.workers, devices.workers.rank == 0
         folder = stack.enter_context(RunFolder(
             settings.resume or settings.run_dir, bool(settings.resume), is_writer=is_chief))

@@ -13,8 +13,8 @@ from tqdm import tqdm
 
 from alexnet import IMAGE_SIZE
 from inputs.arguments import read_inputs
-from inputs.images import load_image
-from inputs.prefetch import load_images
+from inputs.batches import load_batches, split
+from inputs.images import load_pixels
 from reports.evaluation import Evaluation, evaluation_lines, log_softmax
 from reports.heatmaps import Heatmaps, check_heatmap_folder
 from reports.illustrations import Illustrator
@@ -47,7 +47,7 @@ class Settings(CheckedSettings):
     checkpoint: str | None = flag(
         None, 'best, last, or the number of an epoch that has one; None: best')
     batch_size: int = flag(128, 'images per batch', low=1)
-    precision: Literal['float32', 'bfloat16'] | None = flag(
+    precision: Literal['float32', 'tensorfloat32', 'bfloat16'] | None = flag(
         None, "of matrix products; None: that of the run's settings")
     num_threads: int | None = flag(
         None, 'threads for decoding and for computing; None: one per core', low=1)
@@ -63,7 +63,7 @@ def predict(settings: Settings) -> int:
     run, errors = read_run(settings.run, settings.checkpoint), {}
     inputs = read_inputs(settings.inputs, run.class_names)
     with tf.Graph().as_default() as graph:
-        images = tf.placeholder(tf.float32, [None, IMAGE_SIZE, IMAGE_SIZE, 3], 'images')
+        images = tf.placeholder(tf.uint8, [None, IMAGE_SIZE, IMAGE_SIZE, 3], 'images')
         model, restore = rebuild_network(run, images)
         if settings.features not in (None, *model.outputs):
             raise ValueError(f'features {settings.features}: the layers are '
@@ -107,29 +107,20 @@ def check_output(settings):
 def read_batches(inputs, run, errors, batch_size, num_threads) -> Iterator[tuple]:
     """Yield (positions, images) of the readable Inputs as validation of the run saw images.
 
-    positions: int64 [n], in the inputs. images: float32 [n, 227, 227, 3]. errors: dict that
-    receives {position: error} of the others, which are named on standard error, too.
+    positions: int64 [n], in the inputs. images: uint8 [n, 227, 227, 3]. errors: dict that receives
+    {position: error} of the others, which are named on standard error, too.
     """
-    def load(path):
-        return load_image(path, run.scale_size, run.image_mean, (IMAGE_SIZE, IMAGE_SIZE))
-    loaded = load_images(inputs.paths, load, errors, num_threads, batch_size, progress_bar(None))
+    load = functools.partial(
+        load_pixels, scale_size=run.scale_size, crop_size=(IMAGE_SIZE, IMAGE_SIZE))
     reported = 0
-    while True:
-        positions, images = stack_images(itertools.islice(loaded, batch_size))
+    for positions, images in load_batches(
+            split(inputs.paths, batch_size), load, (IMAGE_SIZE, IMAGE_SIZE, 3), errors, num_threads,
+            progress_bar(None)):
         for position, error in itertools.islice(errors.items(), reported, None):
             tqdm.write(inputs.error_prefixes[position] + error, sys.stderr)
         reported = len(errors)
-        if not len(positions):
-            return
-        yield positions, images
-
-
-def stack_images(loaded):
-    """Return (positions, images) of pairs (position, image) as arrays; images is None of none."""
-    batch = list(loaded)
-    positions = np.array([position for position, _ in batch], np.int64)
-    images = np.stack([image for _, image in batch]) if batch else None
-    return positions, images
+        if len(positions):
+            yield positions, images
 
 
 class ComputedBatch(NamedTuple):

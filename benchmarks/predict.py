@@ -37,7 +37,7 @@ def make_evaluation(image_list, class_names):
 
     def run():
         images = ImageDataGenerator(image_list, nb_classes=len(class_names))
-        evaluate(session, graph, BatchSource('x', images), devices.workers, batch_size=64)
+        evaluate(session, graph, BatchSource('images', images), devices.workers, batch_size=64)
     return run
 
 

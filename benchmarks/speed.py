@@ -4,11 +4,14 @@ limits.
 `python -m benchmarks.speed TRAIN_LIST VAL_LIST CONV_WEIGHTS [ROUNDS [NAME...]]` runs every
 contender, or those that are named as in the table, such as 'warm cache, sgd', once per round, in
 turn. After each round it prints a table of medians and ratios, and writes it to
-benchmarks/speed.md. The optimizer is momentum, as in the PyTorch script, or sgd where a name says
-so. CONV_WEIGHTS holds conv1 to conv5; for the runs that train fc8 alone, fc6 and fc7 are drawn.
-PyTorch is left out where torch is missing.
+benchmarks/speed.md. The optimizer is momentum with batches of 128, as in the plain PyTorch script,
+or sgd where a name says so; with the label Adam it is the default recipe without mirror images, as
+in the careful PyTorch script, which keeps the outputs of the frozen layers, too. CONV_WEIGHTS holds
+conv1 to conv5; for the runs that train fc8 alone, fc6 and fc7 are drawn. PyTorch is left out where
+torch is missing.
 """
 
+import contextlib
 import csv
 import importlib.util
 import os
@@ -33,7 +36,9 @@ EPOCHS = '10'
 # As the PyTorch script has it.
 RECIPE = ('--num_epochs', EPOCHS, '--batch_size', '128', '--optimizer', 'momentum',
           '--learning_rate', '0.001', '--no-horizontal_flip')
+ADAM_RECIPE = ('--num_epochs', EPOCHS, '--no-horizontal_flip')
 FC_LAYERS = ('fc6', 'fc7', 'fc8')
+ADAM = 'fc6 fc7 fc8, Adam'
 # FLOPs per image: multiply and add of each weight at each place; a trained layer also needs the
 # gradients of its weights and, except for the first one, of its input.
 CONV_FLOPS = 2 * (55**2 * 96 * 363 + 27**2 * 256 * 1200
@@ -52,14 +57,11 @@ def draw_full_weights(conv_weights, path):
 
 
 def contenders(train_list, val_list, weights, folder):
-    """Return {(name, trained layers): command}, in the order in which a round runs them."""
-    commands = {}
+    """Return {(name, label): command}, in the order in which a round runs them."""
+    commands = adam_contenders(train_list, val_list, weights[FC_LAYERS], folder)
     for trained in (FC_LAYERS, ('fc8',)):
         label, options = ' '.join(trained), {'cold cache': [], 'warm cache': []}
-        ours = [sys.executable, 'finetune.py', '--train_file', train_list, '--val_file', val_list,
-                '--weights_path', weights[trained], *RECIPE, '--train_layers', *trained,
-                '--cache_dir', os.path.join(folder, 'cache'),
-                '--run_dir', os.path.join(folder, 'run')]
+        ours = our_command(train_list, val_list, weights[trained], folder, trained, RECIPE)
         if trained == FC_LAYERS:
             bfloat16, sgd = ['--precision', 'bfloat16'], ['--optimizer', 'sgd']
             uncached = ['--cache_features', 'off']
@@ -75,20 +77,41 @@ def contenders(train_list, val_list, weights, folder):
     return commands
 
 
+def our_command(train_list, val_list, weights, folder, trained, recipe):
+    """Return the command of finetune.py with a recipe."""
+    return [sys.executable, 'finetune.py', '--train_file', train_list, '--val_file', val_list,
+            '--weights_path', weights, *recipe, '--train_layers', *trained,
+            '--cache_dir', os.path.join(folder, 'cache'), '--run_dir', os.path.join(folder, 'run')]
+
+
+def adam_contenders(train_list, val_list, weights, folder):
+    """Return {(name, label): command} of the default recipe and of careful PyTorch."""
+    ours = our_command(train_list, val_list, weights, folder, FC_LAYERS, ADAM_RECIPE)
+    commands = {('cold cache', ADAM): ours, ('warm cache', ADAM): ours}
+    if importlib.util.find_spec('torch'):
+        theirs = [sys.executable, '-m', 'benchmarks.pytorch_features', train_list, val_list,
+                  weights, EPOCHS, os.path.join(folder, 'features.pt')]
+        commands['PyTorch, cold cache', ADAM] = theirs
+        commands['PyTorch, warm cache', ADAM] = theirs
+    return commands
+
+
 def run(name, command, folder):
     """Return {measure: value} of one command: its seconds, and rates of the parts of
     finetune.py."""
     shutil.rmtree(os.path.join(folder, 'run'), ignore_errors=True)
     if 'cold' in name:
         shutil.rmtree(os.path.join(folder, 'cache'), ignore_errors=True)
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(os.path.join(folder, 'features.pt'))
     start = time.perf_counter()
     shown = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     values = {'seconds': time.perf_counter() - start}
-    if name != 'PyTorch':
+    if not name.startswith('PyTorch'):
         with open(os.path.join(folder, 'run', 'metrics.csv')) as file:
             rates = [float(row['images_per_second']) for row in csv.DictReader(file)]
         values['training images/s'] = statistics.median(rates)
-    if 'cold' in name:
+    if name.endswith('cold cache') and not name.startswith('PyTorch'):
         values['first pass images/s'] = float(re.search(r'\((\d+) images/s\)', shown)[1])
     return values
 
@@ -127,6 +150,8 @@ def table(results):
              '|---|---|---|---|---|']
     for (name, label), value in seconds.items():
         others = ('', 'without cache, sgd') if 'sgd' in name else ('PyTorch', 'without cache')
+        if label == ADAM:
+            others = (f'PyTorch, {name.removeprefix("PyTorch, ")}', '')
         ratios = [f'{seconds[other, label] / value:.1f}' if (other, label) in seconds else ''
                   for other in others]
         lines.append(f'| {label} | {name} | {value:.1f} | {ratios[0]} | {ratios[1]} |')

@@ -9,6 +9,7 @@ from typing import BinaryIO, NamedTuple
 MAX_PIXELS = 200_000_000  # the largest phone cameras; decoding takes up to 18 bytes per pixel
 MAX_BYTES = 1 << 31       # size of a file; more than MAX_PIXELS take uncompressed
 PNG_SIGNATURE = b'\x89PNG\r\n\x1a\n'
+JPEG_SEGMENTS = {*range(0x02, 0xd0), 0xd8, *range(0xdb, 0xff)}  # markers before a length
 JPEG_GARBAGE = 1 << 16    # bytes skipped between two segments, as decoders do
 
 
@@ -70,10 +71,17 @@ def read_jpeg(file, size):
     """
     file.seek(2)
     shape = None
-    while (marker := next_jpeg_marker(file)) not in (0xd9, 0xda):  # end of image, start of scan
-        if 0xd0 <= marker <= 0xd7 or marker == 0x01:  # markers without a segment
-            continue
-        length, = unpack(file, '>H')
+    while True:
+        head = file.read(4)
+        if len(head) < 4 or head[0] != 0xff or head[1] not in JPEG_SEGMENTS:
+            file.seek(-len(head), io.SEEK_CUR)
+            marker = next_jpeg_marker(file)
+            if marker in (0xd9, 0xda):  # end of image, start of scan
+                break
+            if marker not in JPEG_SEGMENTS:
+                continue
+            head = bytes([0xff, marker]) + file.read(2)
+        _, marker, length = struct.unpack('>BBH', head)
         following = file.tell() - 2 + length
         if 0xc0 <= marker <= 0xcf and marker not in (0xc4, 0xc8, 0xcc):  # a frame header
             shape = unpack(file, '>xHH')

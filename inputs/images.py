@@ -1,6 +1,7 @@
 """Image file to pixels: the one function behind training, validation, prediction and caching."""
 
 import hashlib
+import io
 import os
 import stat
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from inputs.image_headers import read_header
 from runtime.files import printable
 
 IMAGENET_MEAN = np.array([104., 117., 124.], np.float32)  # BGR; what Caffe's AlexNet subtracts
+READ_AT_ONCE = 1 << 26  # bytes of a file that are read before its header is checked
 MUST_DECODE = ('GIF', 'BMP', 'TIFF')  # kinds whose header does not tell whether data are whole
 # The files whose code decides what load_image returns.
 PIXEL_FILES = tuple(os.path.join(os.path.dirname(os.path.abspath(__file__)), name)
@@ -24,33 +26,62 @@ PIXEL_FILES = tuple(os.path.join(os.path.dirname(os.path.abspath(__file__)), nam
 def load_image(path: str, scale_size: Sequence[int] = (227, 227), mean: np.ndarray = IMAGENET_MEAN,
                crop_size: Sequence[int] | None = None,
                corner: Sequence[int] | None = None) -> np.ndarray:
-    """Return the pixels of an image file as the network takes them, float32 [height, width, 3].
+    """Return the pixels of an image file minus the mean, float32 [height, width, 3], BGR.
 
-    Channels are BGR, 0..255 minus the mean. The content tells the kind, not the name: JPEG (also
+    mean: float32 [3], BGR, subtracted from each pixel.
+    Others, and errors: as in load_pixels.
+    """
+    return load_pixels(path, scale_size, crop_size, corner) - mean
+
+
+def load_pixels(path: str, scale_size: Sequence[int] = (227, 227),
+                crop_size: Sequence[int] | None = None, corner: Sequence[int] | None = None,
+                is_mirrored: bool = False, out: np.ndarray | None = None) -> np.ndarray:
+    """Return the pixels of an image file, uint8 [height, width, 3].
+
+    Channels are BGR. The content tells the kind, not the name: JPEG (also
     progressive, grayscale, CMYK), PNG, WebP, BMP, TIFF of 8 or 16 bits, the first frame of a GIF.
     The picture is turned upright as EXIF says, and what is transparent is composited on white.
     16 bits are divided by 257.
 
     scale_size: (width, height) that the whole picture is scaled to, by area if both sides shrink,
         else bilinearly.
-    mean: float32 [3], BGR, subtracted from each pixel.
     crop_size: (width, height) cut out of the scaled picture; None: all of it.
     corner: (top, left) of the crop, pixels; None: the crop is central.
+    is_mirrored: return the mirror image.
+    out: array that receives the pixels and is returned; None: a new one.
 
     Raises ValueError for a file that is missing, of another kind, cut off, or larger than
     image_headers.MAX_PIXELS.
     """
+    image = decode_file(path, scale_size)
+    width, height = crop_size or scale_size
+    if out is None:
+        out = np.empty((height, width, 3), np.uint8)
+    shrinks = image.shape[1] >= scale_size[0] and image.shape[0] >= scale_size[1]
+    method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    # OpenCV lets other threads run while it scales, copies and mirrors; NumPy does not.
+    if (width, height) == tuple(scale_size) and not is_mirrored:
+        return cv2.resize(image, scale_size, dst=out, interpolation=method)
+    image = crop(cv2.resize(image, scale_size, interpolation=method), (width, height), corner)
+    return cv2.flip(image, 1, dst=out) if is_mirrored else cv2.copyTo(image, None, dst=out)
+
+
+def decode_file(path, scale_size):
+    """Return the whole picture of an image file, uint8 [height, width, 3], BGR, upright.
+
+    scale_size: (width, height) that is needed, as decode takes it.
+    """
     try:
-        with open_file(path) as file:
-            header = read_header(file)
-            file.seek(0)
-            image = decode(file.read(), header, scale_size)
+        with open_file(path, buffering=0) as file:
+            size = os.fstat(file.fileno()).st_size
+            if size > READ_AT_ONCE:  # the header decides whether it is worth the memory
+                read_header(file)
+                file.seek(0)
+            content = file.read(size)
+        return decode(content, read_header(io.BytesIO(content)), scale_size)
     except (OSError, ValueError) as error:
         raise ValueError(describe(path, error)) from error
-    shrinks = image.shape[1] >= scale_size[0] and image.shape[0] >= scale_size[1]
-    image = cv2.resize(image, scale_size,
-                       interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
-    return crop(image, crop_size or scale_size, corner) - mean
 
 
 def check_image(path: str) -> None:
@@ -64,11 +95,11 @@ def check_image(path: str) -> None:
         load_image(path)
 
 
-def open_file(path: str) -> BinaryIO:
+def open_file(path: str, buffering: int = -1) -> BinaryIO:
     """Open a regular file for reading bytes; raise ValueError for a pipe, which could block."""
     if not stat.S_ISREG(os.stat(path).st_mode):
         raise ValueError('not a file')
-    return open(path, 'rb')
+    return open(path, 'rb', buffering)
 
 
 def describe(path: str, error: Exception) -> str:

@@ -21,7 +21,7 @@ class TrainedRun(NamedTuple):
     class_names: list[str]
     scale_size: tuple         # (width, height) in pixels, to which whole images are scaled
     image_mean: np.ndarray    # float32 [3], blue, green, red
-    precision: str            # of matrix products, 'float32' or 'bfloat16'
+    precision: str            # of matrix products, 'float32', 'tensorfloat32' or 'bfloat16'
     architecture: str         # 'alexnet' or 'caffenet'
     checkpoints: tuple        # path prefixes: the chosen checkpoint, and `frozen` if it exists
 
@@ -116,7 +116,7 @@ def rebuild_network(run: TrainedRun,
                     images: tf.Tensor) -> tuple[AlexNet, Callable[[tf.Session], None]]:
     """Add a run's network, without dropout, to the graph.
 
-    images: float32 [n, 227, 227, 3], minus the mean.
+    images: uint8 [n, 227, 227, 3], or float32 minus the mean.
     Returns (AlexNet, function of a session that restores its variables). Both raise ValueError if a
     checkpoint is broken or belongs to another network: names, types, shapes and the sizes of the
     files are compared first.
@@ -126,7 +126,7 @@ def rebuild_network(run: TrainedRun,
         return getter(*arguments, initializer=tf.zeros_initializer(), **options)
     with tf.variable_scope('', custom_getter=get_zeros):
         model = AlexNet(images, 1.0, len(run.class_names), LAYERS,
-                        architecture=run.architecture)
+                        architecture=run.architecture, image_mean=run.image_mean)
     missing = {variable.op.name: variable
                for pair in model.variables.values() for variable in pair}
     savers = {}

@@ -98,6 +98,7 @@ def quick_import():
 
 with quick_import():
     import tensorflow.compat.v1 as tf
+    from tensorflow.python.framework.config import disable_op_determinism  # has no public name
     tf.logging.set_verbosity(tf.logging.WARN)  # in a notebook, the default is INFO
 
 
@@ -113,23 +114,62 @@ def assign_values(session: tf.Session, variables: Sequence, values: Sequence):
     session.run(initializers, feed)
 
 
-def session_config(precision: str = 'float32', num_threads: int | None = None) -> tf.ConfigProto:
-    """Return the tf.ConfigProto of a session.
+def session_config(precision: str = 'float32', num_threads: int | None = None,
+                   use_gpus: bool = True) -> tf.ConfigProto:
+    """Return the tf.ConfigProto of a session, and switch TensorFloat-32 on or off.
 
-    precision: of matrix products, 'float32' or 'bfloat16'.
+    precision: of matrix products, 'float32', 'tensorfloat32' or 'bfloat16'.
     num_threads: that compute; None: one per core.
-    Raises ValueError for bfloat16 where there is a GPU.
+    use_gpus: let the session see the GPUs; it takes their memory as it needs it.
+    Raises ValueError if this machine cannot compute with this precision.
     """
+    check_precision(precision, find_gpus() if use_gpus else [])
+    # This holds for the process; TensorFlow's default is on, with 10 bits of the 23 of float32.
+    tf.config.experimental.enable_tensor_float_32_execution(precision == 'tensorfloat32')
     threads = num_threads or 0  # 0: one per core
     config = tf.ConfigProto(intra_op_parallelism_threads=threads,
                             inter_op_parallelism_threads=threads, allow_soft_placement=True)
+    config.gpu_options.allow_growth = True
+    if not use_gpus:
+        config.device_count['GPU'] = 0
     if precision == 'bfloat16':  # TensorFlow's own rewriting of the graph; variables stay float32
-        with quiet_startup():
-            if tf.config.list_physical_devices('GPU'):
-                raise ValueError('precision bfloat16: TensorFlow rewrites graphs for CPUs only, '
-                                 'and here is a GPU; take float32')
         config.graph_options.rewrite_options.auto_mixed_precision_onednn_bfloat16 = 1
     return config
+
+
+def find_gpus() -> list[tuple[int, int]]:
+    """Return the compute capability of each visible GPU; (0, 0) if it has none."""
+    with quiet_startup():
+        details = [tf.config.experimental.get_device_details(gpu)
+                   for gpu in tf.config.list_physical_devices('GPU')]
+    return [detail.get('compute_capability', (0, 0)) for detail in details]
+
+
+def check_precision(precision: str, capabilities: Sequence[tuple[int, int]]):
+    """Raise ValueError if a precision needs other devices; capabilities: one per GPU in use."""
+    if precision == 'bfloat16' and capabilities:
+        raise ValueError('precision bfloat16: TensorFlow rewrites graphs for CPUs only, and here '
+                         'is a GPU; take tensorfloat32 or float32')
+    if precision == 'tensorfloat32' and max(capabilities, default=(0, 0)) < (8, 0):
+        raise ValueError('precision tensorfloat32: it needs a GPU of compute capability 8.0 or '
+                         'more, and here is none; take float32')
+
+
+@contextlib.contextmanager
+def op_determinism(is_on: bool) -> Iterator[None]:
+    """Let TensorFlow choose, for a block, operations whose results are equal bit for bit.
+
+    It is for GPUs: on CPUs results are equal without it, and with it they differ from those in the
+    last bits. A random operation without a seed is an error.
+    """
+    if not is_on:
+        yield
+        return
+    tf.compat.v2.config.experimental.enable_op_determinism()
+    try:
+        yield
+    finally:
+        disable_op_determinism()
 
 
 def open_session(precision: str = 'float32', num_threads: int | None = None) -> tf.Session:

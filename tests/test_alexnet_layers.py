@@ -3,7 +3,14 @@
 import numpy as np
 import pytest
 
-from alexnet import dropout, grouped_conv, local_response_norm, matrix_product, max_pool
+from alexnet import (
+    dropout,
+    grouped_conv,
+    local_response_norm,
+    matrix_product,
+    max_pool,
+    subtract_mean,
+)
 from runtime.tf1 import tf
 
 
@@ -57,3 +64,11 @@ def test_the_gradients_of_a_product_are_those_by_hand():
     expected = x @ weights, upstream @ weights.T, x.T @ upstream  # by NumPy
     for value, right in zip(values, expected, strict=True):
         np.testing.assert_allclose(value, right, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize('mean', [(104, 117, 124), (0, 10.5, 255)])
+def test_the_mean_is_subtracted_from_pixels_exactly(mean):
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 5, 7, 3), np.uint8)
+    with tf.Graph().as_default(), tf.Session() as session:
+        got = session.run(subtract_mean(tf.constant(pixels), mean))
+    assert got.dtype == np.float32 and (got == pixels - np.float64(mean)).all()

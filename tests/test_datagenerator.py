@@ -10,8 +10,12 @@ from tests.helpers import ROOT, write_list
 
 
 def numbers(images):
-    """Return the numbers of the pictures of `picture_folder` that the rows show."""
-    return [round((blue + 104) / 20) for blue in images[:, 0, 0, 0]]
+    """Return the numbers of the pictures of `picture_folder` that the rows show.
+
+    images: uint8 pixels, or float32 minus the mean.
+    """
+    mean = 0 if images.dtype == np.uint8 else 104
+    return [round((float(blue) + mean) / 20) for blue in images[:, 0, 0, 0]]
 
 
 def test_every_image_once_an_epoch_and_a_short_last_batch(picture_list):
@@ -85,6 +89,22 @@ def test_the_well_known_methods_work(picture_list):
         data.next_batch(4)
     data.reset_pointer()
     assert len(data.next_batch(4)[0]) == 4
+
+
+def test_next_batch_is_next_pixels_minus_the_mean(picture_list):
+    """Exactly: pixels and mean are whole numbers."""
+    options = {'horizontal_flip': True, 'shuffle': True, 'nb_classes': 3, 'seed': 5}
+    images, labels = ImageDataGenerator(picture_list, **options).next_batch(5)
+    pixels, same_labels = ImageDataGenerator(picture_list, **options).next_pixels(5)
+    assert images.dtype == np.float32 and pixels.dtype == np.uint8
+    assert (images == pixels.astype(float) - [104, 117, 124]).all()
+    assert (labels == same_labels).all()
+
+
+def test_the_size_of_a_batch_may_change_within_an_epoch(picture_list):
+    data = ImageDataGenerator(picture_list, nb_classes=3)
+    got = [numbers(data.next_pixels(size)[0]) for size in (2, 5, 1, 64)]
+    assert got == [[0, 1], [2, 3, 4, 5, 6], [7], [8, 9, 10, 11]]
 
 
 def test_an_image_that_vanishes_is_an_error_at_its_turn(tmp_path):

@@ -35,7 +35,7 @@ def train_one_epoch(settings, batch_size):
         initialize(session, training.model)
         before = session.run(training.model.variables)
         for images, labels in ImageDataGenerator(datasets.train).batches(batch_size):
-            session.run(training.train_op, training.feed('x', images, labels, len(labels)))
+            session.run(training.train_op, training.feed('images', images, labels, len(labels)))
         after = session.run(training.model.variables)
         names = [variable.name for variable in tf.global_variables()]
     slots = [name for name in names

@@ -5,7 +5,7 @@ import os
 import time
 from collections.abc import Sequence
 
-from runtime.tf1 import quiet_startup, session_config, tf
+from runtime.tf1 import find_gpus, op_determinism, quiet_startup, session_config, tf
 from training.cluster import PeerLost, TimeoutSession, read_cluster, start_server, wait_for
 from training.strategy import make_strategy
 from training.workers import SingleWorker, WorkerGroup
@@ -17,6 +17,7 @@ class Devices:
     names: devices that share each batch, such as ('GPU:0', 'GPU:1'); None: all GPUs, or the CPU.
     precision, num_threads: as runtime.tf1.session_config takes them.
     peer_timeout: seconds to wait for another process.
+    deterministic: let runs be equal bit for bit on GPUs too; on CPUs they are.
     strategy: the tf.distribute strategy; None for one device, whose graph is built without it.
     workers: a SingleWorker or WorkerGroup.
     Use it as a context manager, which waits at its end until all workers have arrived there.
@@ -24,9 +25,11 @@ class Devices:
     """
 
     def __init__(self, names: Sequence[str] | None = None, precision: str = 'float32',
-                 num_threads: int | None = None, peer_timeout: float = 600.0):
+                 num_threads: int | None = None, peer_timeout: float = 600.0,
+                 deterministic: bool = True):
         self.names, self.timeout = names or (), peer_timeout
         self.precision, self.num_threads = precision, num_threads
+        self.deterministic, self.exit_stack = deterministic, contextlib.ExitStack()
         self.cluster, self.server = read_cluster(os.environ.get('TF_CONFIG')), None
         # Outside of a graph, a strategy would execute eagerly.
         with quiet_startup(), tf.Graph().as_default():
@@ -49,12 +52,26 @@ class Devices:
             raise ValueError(f'batch_size {batch_size} is less than the {self.num_replicas} '
                              'devices that share it')
 
-    def config(self):
+    @property
+    def are_cpus(self) -> bool:
+        """Whether the devices are named, and are CPUs."""
+        return bool(self.names) and self.names[0].startswith('CPU')
+
+    @property
+    def uses_gpus(self) -> bool:
+        """Whether the devices are GPUs."""
+        return not self.are_cpus and bool(find_gpus())
+
+    def local_config(self) -> tf.ConfigProto:
+        """Return the tf.ConfigProto of a session that no other device or process takes part in."""
+        return session_config(self.precision, self.num_threads, not self.are_cpus)
+
+    def config(self) -> tf.ConfigProto:
         """Return the tf.ConfigProto of this run's sessions."""
-        config = session_config(self.precision, self.num_threads)
+        config = self.local_config()
         if self.strategy:
             config = self.strategy.update_config_proto(config)
-        if self.names and self.names[0].startswith('CPU'):
+        if self.are_cpus:
             numbers = [int(name.split(':')[1]) for name in self.names]
             config.device_count['CPU'] = 1 + max(numbers)
         return config
@@ -77,9 +94,11 @@ class Devices:
     def __enter__(self):
         if self.workers.rank > 0:
             wait_for(self.cluster.addresses[0], self.timeout)
+        self.exit_stack.enter_context(op_determinism(self.deterministic and self.uses_gpus))
         return self
 
     def __exit__(self, kind, error, trace):
+        self.exit_stack.close()
         if kind is None:
             with contextlib.suppress(PeerLost):  # the rest of the run needs no other worker
                 self.workers.all_gather_object(None)

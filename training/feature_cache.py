@@ -1,6 +1,7 @@
 """Features: outputs of the frozen layers, computed once per image and stored on disk."""
 
 import contextlib
+import functools
 import hashlib
 import os
 import time
@@ -15,16 +16,16 @@ import datagenerator
 from alexnet import LAYERS
 from datagenerator import ImageDataGenerator
 from inputs.checks import KEY_BYTES, image_key
-from inputs.images import decoder_fingerprint, describe
-from inputs.prefetch import load_images, prefetch_map
+from inputs.images import decoder_fingerprint, describe, load_pixels
+from inputs.prefetch import prefetch_map
 from runtime.command import progress_bar
 from runtime.tf1 import tf
 from training.feature_store import FeatureStore, NotEnoughSpace
+from training.frozen_layers import compute_features
 from weight_files.architecture import BLOCK_ENDS
 
 FEATURE_LAYER = {'fc6': 'pool5', 'fc7': 'fc6', 'fc8': 'fc7'}  # first trained layer: its input
 COMPUTED_BY = (alexnet, datagenerator)  # modules besides inputs/ whose code decides the features
-IMAGES_PER_RUN = 128  # images that go through the frozen layers at once
 
 
 class CacheOptions(NamedTuple):
@@ -32,7 +33,7 @@ class CacheOptions(NamedTuple):
 
     mode: str                # 'auto', 'on' or 'off'
     folder: str              # of all stored features
-    precision: str           # of matrix products, 'float32' or 'bfloat16'
+    precision: str           # of matrix products, 'float32', 'tensorfloat32' or 'bfloat16'
     num_threads: int | None  # that decode images; None: one per core
 
 
@@ -94,7 +95,7 @@ def cache_features_of(session, model, layer, generators, cache, broken):
     folder = make_folder(cache.folder, fingerprint)
 
     def compute(pixels):
-        return session.run(model.outputs[layer], {model.x: pixels})
+        return session.run(model.outputs[layer], {model.images: pixels})
     try:
         shape = model.outputs[layer].shape.as_list()[1:]
         stored = store_batches(fixed, folder, layer, shape, compute, cache, broken)
@@ -140,7 +141,7 @@ def store_batches(generators, folder, layer, shape, compute, cache, broken):
 
     folder: of the features of `layer`.
     shape: of the features of one image.
-    compute: function of pixels, float32 [n, 227, 227, 3], that returns float32 [n, *shape].
+    compute: function of pixels, uint8 [n, 227, 227, 3], that returns float32 [n, *shape].
     cache, broken: as in cache_features_of.
     """
     start = time.monotonic()
@@ -149,7 +150,7 @@ def store_batches(generators, folder, layer, shape, compute, cache, broken):
     width, fraction = int(np.prod(shape)), 1 if cache.mode == 'on' else 0.5
     with FeatureStore(folder, width) as store:
         rows, computed = store_features(
-            store, parts, generators[0].load_unflipped, compute, fraction, cache.num_threads,
+            store, parts, loader_of(generators[0]), compute, fraction, cache.num_threads,
             progress_bar(f'computing {layer}'), broken)
         array = store.read().reshape(-1, *shape)
     if not broken:
@@ -161,13 +162,19 @@ def store_batches(generators, folder, layer, shape, compute, cache, broken):
             for generator, part in zip(generators, rows, strict=True)]
 
 
-def store_features(store, parts, load_image, compute, fraction, num_threads, progress, broken):
+def loader_of(generator):
+    """Return the function (path, out=array) that loads a generator's images, central crops."""
+    return functools.partial(
+        load_pixels, scale_size=generator.scale_size, crop_size=generator.crop_size)
+
+
+def store_features(store, parts, load, compute, fraction, num_threads, progress, broken):
     """Compute and store the features of image lists that a FeatureStore lacks.
 
     store: an open FeatureStore.
     parts: pairs (ImageList, whether features of mirror images are wanted too).
-    load_image: function of a path that returns pixels, float32 [227, 227, 3].
-    compute: function of pixels, float32 [n, 227, 227, 3], that returns float32 [n, ...].
+    load: function (path, out=array) that writes pixels to out, uint8 [227, 227, 3].
+    compute: function of pixels, uint8 [n, 227, 227, 3], that returns float32 [n, ...].
     fraction: of the free disk space that may be used, 0..1.
     num_threads: that decode; None: one per core.
     progress: function (iterable, length) that iterates under a progress bar.
@@ -179,7 +186,7 @@ def store_features(store, parts, load_image, compute, fraction, num_threads, pro
     missing = find_missing(store, parts, keys)
     before, count = store.count, sum(len(wanted) for wanted in missing.values())
     store.check_space(count, fraction)
-    compute_features(store, missing, load_image, compute, num_threads, progress, broken)
+    compute_features(store, missing, load, compute, num_threads, progress, broken)
     rows = []
     for part_keys in keys:
         numbers = [[store.rows.get(key, -1) for key in row_keys] for row_keys in part_keys]
@@ -212,23 +219,3 @@ def find_missing(store, parts, keys):
                 if key and key not in store.rows:
                     missing.setdefault(path, {})[key] = bool(flipped)
     return missing
-
-
-def compute_features(store, missing, load_image, compute, num_threads, progress, broken):
-    """Compute and store the features of images, decoding the next ones meanwhile.
-
-    missing: {path: {key: whether it is the mirror image's}}. Others: see store_features.
-    """
-    paths, errors, keys, pixels = list(missing), {}, [], []
-    images = load_images(paths, load_image, errors, num_threads, 2 * IMAGES_PER_RUN, progress)
-    for position, image in images:
-        for key, mirrored in missing[paths[position]].items():
-            keys.append(key)
-            pixels.append(image[:, ::-1] if mirrored else image)
-        if len(pixels) >= IMAGES_PER_RUN:
-            store.append(keys, compute(np.stack(pixels)))
-            keys, pixels = [], []
-    if pixels:
-        store.append(keys, compute(np.stack(pixels)))
-    store.commit()
-    broken.update({paths[position]: message for position, message in errors.items()})

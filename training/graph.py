@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from alexnet import IMAGE_SIZE, LAYERS, AlexNet
-from runtime.tf1 import assign_values, open_session, tf
+from runtime.tf1 import assign_values, tf
 from training.devices import Devices
 from training.histograms import step_summaries
 from training.optimizer import learning_rate_at, make_train_op, training_loss
@@ -51,8 +51,9 @@ class TrainingGraph(NamedTuple):
              keep_prob: float = 1.0) -> dict:
         """Return the feed_dict for this machine's rows of a batch, split over its replicas.
 
-        input_name: 'x' for images, or the layer whose output `values` replace.
-        values: float32 [n, ...].
+        input_name: 'images' for pixels, 'x' for images minus the mean, or the layer whose output
+            `values` replace.
+        values: [n, ...], uint8 for 'images', else float32.
         labels: one-hot float32 [n, num_classes].
         batch_count: images of the whole batch, on all machines.
         keep_prob: fraction of outputs that dropout keeps, above 0 to 1.
@@ -75,7 +76,7 @@ def pad_rows(values, labels, count):
     """
     if len(labels) >= count:
         return values, labels
-    return tuple(np.concatenate([rows, np.zeros((count - len(rows), *rows.shape[1:]), np.float32)])
+    return tuple(np.concatenate([rows, np.zeros((count - len(rows), *rows.shape[1:]), rows.dtype)])
                  for rows in (values, labels))
 
 
@@ -113,7 +114,7 @@ def build_on_all_devices(setup, strategy):
 
 def build_replica(setup):
     """Add network, loss and training step of one device to the graph; return the Replica."""
-    images = tf.placeholder(tf.float32, [None, IMAGE_SIZE, IMAGE_SIZE, 3], 'images')
+    images = tf.placeholder(tf.uint8, [None, IMAGE_SIZE, IMAGE_SIZE, 3], 'images')
     labels = tf.placeholder(tf.float32, [None, setup.num_classes], 'labels')
     keep_prob = tf.placeholder_with_default(1.0, [], 'keep_prob')
     step = tf.train.get_or_create_global_step()
@@ -183,15 +184,15 @@ def initialize_replicas(session, setup, devices):
     TensorFlow seeds a random operation by its position in the graph. Drawing the values in a
     one-device graph gives the same ones for any number of devices.
     """
-    values = initial_values(setup, devices.precision, devices.num_threads)
+    values = initial_values(setup, devices)
     for variable in session.graph.get_collection(tf.GraphKeys.GLOBAL_VARIABLES):
         copies = devices.strategy.experimental_local_results(variable)
         assign_values(session, copies, [values[variable.op.name]] * len(copies))
 
 
-def initial_values(setup, precision, num_threads):
+def initial_values(setup, devices):
     """Return {name of variable: initial value}, drawn in a one-device graph of its own."""
-    with tf.Graph().as_default(), open_session(precision, num_threads) as session:
+    with tf.Graph().as_default(), tf.Session(config=devices.local_config()) as session:
         tf.set_random_seed(setup.seed)
         initialize(session, build_on_one_device(setup).model)
         return session.run({variable.op.name: variable for variable in tf.global_variables()})

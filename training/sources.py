@@ -18,7 +18,7 @@ from training.workers import Workers
 class BatchSource(NamedTuple):
     """Batches, and the tensor that takes them."""
 
-    input_name: str  # 'x' for images, or the layer whose output the features replace
+    input_name: str  # 'images', or the layer whose output the features replace
     batches: ImageDataGenerator | StoredBatches
 
 
@@ -81,7 +81,7 @@ def find_sources(session, model, generators, trained_layers, cache, broken):
         print(f'{which} are not stored: {reason}')
         broken.update(find_undecodable(uncached, cache))
     return [BatchSource(layer, cached[generator]) if generator in cached
-            else BatchSource('x', generator) for generator in generators]
+            else BatchSource('images', generator) for generator in generators]
 
 
 def find_undecodable(generators, cache):

@@ -16,12 +16,20 @@ def make_strategy(cluster, names):
     check_names(names, gpus, cluster)
     if cluster:
         kinds = tf.distribute.experimental.CollectiveCommunication
-        # AUTO would not choose NCCL without eager execution.
+        # AUTO would not choose NCCL without eager execution. NCCL refuses workers that share a GPU.
+        is_nccl = gpus and not share_a_host(cluster.addresses)
         return tf.distribute.experimental.MultiWorkerMirroredStrategy(
-            kinds.NCCL if gpus else kinds.RING)
+            kinds.NCCL if is_nccl else kinds.RING)
     if len(names) == 1 or len(names) == 0 and len(gpus) < 2:
         return None
     return tf.distribute.MirroredStrategy(names or gpus)
+
+
+def share_a_host(addresses):
+    """Return whether two of the workers' addresses, host:port, name the same host."""
+    hosts = [address.rsplit(':', 1)[0] for address in addresses]
+    hosts = ['localhost' if host in ('127.0.0.1', '[::1]') else host for host in hosts]
+    return len(set(hosts)) < len(hosts)
 
 
 def check_names(names, gpus, cluster):

@@ -11,10 +11,9 @@ from runtime.tf1 import tf
 
 # Locks the file that its argument names until it is killed.
 HOLDER = '''
-import sys
-from filelock import FileLock
-lock = FileLock(sys.argv[1])
-lock.acquire()
+import fcntl, sys
+file = open(sys.argv[1], 'a')
+fcntl.flock(file, fcntl.LOCK_EX)
 print('held', flush=True)
 sys.stdin.read()
 '''

@@ -1,5 +1,6 @@
 """TensorFlow's import, in processes of their own."""
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -7,7 +8,14 @@ import sys
 import numpy as np
 import pytest
 
-from runtime.tf1 import assign_values, error_line, session_config, tf
+from runtime.tf1 import (
+    assign_values,
+    check_precision,
+    error_line,
+    op_determinism,
+    session_config,
+    tf,
+)
 from tests.helpers import ROOT
 
 A_REAL_ERROR = 'E0000 00:00:1 2 x.cc:1] a real error\n'
@@ -76,3 +84,37 @@ def test_the_line_of_an_error_says_what_happened_not_where(tmp_path):
     assert caught.value.message.startswith('Graph execution error:')
     assert 'Not a directory' in error_line(caught.value)
     assert error_line(ValueError('one\ntwo')) == 'one'
+
+
+@pytest.mark.parametrize('precision, capabilities, message', [
+    ('float32', [], None), ('float32', [(9, 0)], None), ('bfloat16', [], None),
+    ('tensorfloat32', [(7, 5), (8, 0)], None),
+    ('tensorfloat32', [(7, 5)], 'precision tensorfloat32: it needs a GPU'),
+    ('tensorfloat32', [], 'precision tensorfloat32: it needs a GPU'),
+    ('bfloat16', [(9, 0)], 'precision bfloat16: .* here is a GPU')])
+def test_a_precision_fits_the_gpus(precision, capabilities, message):
+    """capabilities: (9, 0) is an H100, (8, 0) an A100, (7, 5) a T4, without TensorFloat-32."""
+    with pytest.raises(ValueError, match=message) if message else contextlib.nullcontext():
+        check_precision(precision, capabilities)
+
+
+def test_float32_is_not_tensorfloat32():
+    tf.config.experimental.enable_tensor_float_32_execution(True)  # TensorFlow's default
+    session_config('float32')
+    assert not tf.config.experimental.tensor_float_32_execution_enabled()
+
+
+def test_a_session_grows_on_gpus_or_sees_none():
+    config = session_config()
+    assert config.gpu_options.allow_growth and 'GPU' not in config.device_count
+    assert session_config('float32', None, False).device_count['GPU'] == 0
+
+
+def test_determinism_holds_for_a_block():
+    """TensorFlow itself shows it: a random operation without a seed is an error."""
+    with tf.Graph().as_default():
+        with op_determinism(True), pytest.raises(RuntimeError, match='require a seed'):
+            tf.random_uniform([])
+        with op_determinism(False):
+            tf.random_uniform([])
+        tf.random_uniform([])

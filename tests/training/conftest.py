@@ -55,7 +55,7 @@ def run_dir(tmp_path):
 def conv_network(conv_weights_file):
     """(session, AlexNet) with the values of a file for the convolutions and random ones above."""
     with tf.Graph().as_default() as graph:
-        images = tf.placeholder(tf.float32, [None, 227, 227, 3])
+        images = tf.placeholder(tf.uint8, [None, 227, 227, 3])
         model = AlexNet(images, 1.0, 2, ('fc6', 'fc7', 'fc8'), conv_weights_file)
         initializer = tf.global_variables_initializer()
     session = tf.Session(graph=graph)

@@ -1,11 +1,19 @@
 """Runs on named devices against one on a single device; settings that do not fit."""
 
+import contextlib
+
+import numpy as np
 import pytest
 
 import finetune
+from alexnet import LAYERS
+from inputs.lists import Datasets, ImageList
+from runtime.tf1 import op_determinism, tf
 from tests.helpers import run_main
 from tests.training.cluster_runs import assert_same_run
 from training.devices import Devices
+from training.graph import build_training_graph
+from training.setup import make_setup
 
 
 @pytest.mark.slow
@@ -35,3 +43,25 @@ def test_sessions_have_the_named_devices(names, num_replicas, num_cpus):
     assert devices.num_replicas == num_replicas and devices.workers.size == 1
     config = devices.config()
     assert config.device_count['CPU'] == num_cpus and config.intra_op_parallelism_threads == 3
+    assert config.device_count['GPU'] == 0  # beside a GPU, none of its memory is taken
+
+
+@pytest.mark.parametrize('names, deterministic', [(None, True), (None, False), (('CPU:0',), True)])
+def test_on_gpus_operations_are_deterministic_until_the_run_ends(names, deterministic):
+    """TensorFlow itself shows it: a random operation without a seed is an error."""
+    is_expected = deterministic and not names and tf.config.list_physical_devices('GPU')
+    is_error = pytest.raises(RuntimeError, match='require a seed')
+    with tf.Graph().as_default():
+        with Devices(names, deterministic=deterministic):
+            with is_error if is_expected else contextlib.nullcontext():
+                tf.random_uniform([])
+        tf.random_uniform([])
+
+
+def test_a_deterministic_graph_can_be_built():
+    """TensorFlow refuses to, if a random operation has no seed but its own."""
+    settings = finetune.Settings(train_layers=LAYERS, skip_layers=LAYERS)
+    images = ImageList('list', ['a', 'b'], np.int32([0, 1]), np.int32([1, 2]))
+    setup = make_setup(settings, Datasets(images, images, ['a', 'b']), None)
+    with op_determinism(True), tf.Graph().as_default():
+        build_training_graph(setup, Devices())

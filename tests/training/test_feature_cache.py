@@ -8,7 +8,7 @@ import pytest
 
 from datagenerator import ImageDataGenerator
 from inputs.checks import image_key
-from inputs.images import load_image
+from inputs.images import load_image, load_pixels
 from inputs.lists import read_list
 from tests.helpers import ROOT, random_conv_weights, write_list
 from training.feature_cache import (
@@ -33,8 +33,8 @@ def store_pool5(conv_network, list_file, folder, mirrored=False, broken=None):
     errors = {} if broken is None else broken
     with FeatureStore(str(folder), WIDTH) as store:
         rows, computed = store_features(
-            store, [(read_list(list_file), mirrored)], load_image,
-            lambda pixels: session.run(model.outputs['pool5'], {model.x: pixels}), fraction=1,
+            store, [(read_list(list_file), mirrored)], load_pixels,
+            lambda pixels: session.run(model.outputs['pool5'], {model.images: pixels}), fraction=1,
             num_threads=2, progress=lambda images, count: images, broken=errors)
         array = store.read().reshape(-1, 6, 6, 256)
     assert broken is not None or not errors
@@ -163,7 +163,7 @@ def test_stored_batches_keep_order_and_mirror_images(conv_network, photos, tmp_p
                 stored.batches(2), images.batches(2), strict=True):
             np.testing.assert_array_equal(labels, wanted)
             if len(labels):
-                pool5 = session.run(model.outputs['pool5'], {model.x: pixels})
+                pool5 = session.run(model.outputs['pool5'], {model.images: pixels})
                 assert_close(features, pool5)
 
 
@@ -181,7 +181,7 @@ from runtime.tf1 import tf
 from training.feature_cache import CacheOptions, cache_features_of
 list_file, weights, folder = sys.argv[1:]
 with tf.Graph().as_default(), tf.Session() as session:
-    images = tf.placeholder(tf.float32, [None, 227, 227, 3])
+    images = tf.placeholder(tf.uint8, [None, 227, 227, 3])
     model = AlexNet(images, 1.0, 2, ('fc6', 'fc7', 'fc8'), weights)
     model.load_initial_weights(session)
     generator = ImageDataGenerator(list_file, True, True, seed=0)

@@ -28,16 +28,17 @@ def sources_of(conv_network, generators, trained, mode, folder):
 @pytest.mark.parametrize('mode, random_crop, trained, inputs, reason', [
     ('on', False, FC_LAYERS, ['pool5', 'pool5'], ''),
     ('auto', False, FC_LAYERS, ['pool5', 'pool5'], ''),
-    ('auto', True, FC_LAYERS, ['x', 'pool5'], 'features of the training images are not stored: '),
-    ('auto', False, ('conv5', 'fc8'), ['x', 'x'], 'features are not stored: a convolution'),
-    ('off', False, FC_LAYERS, ['x', 'x'], 'features are not stored: cache_features is off')])
+    ('auto', True, FC_LAYERS, ['images', 'pool5'],
+     'features of the training images are not stored: '),
+    ('auto', False, ('conv5', 'fc8'), ['images'] * 2, 'features are not stored: a convolution'),
+    ('off', False, FC_LAYERS, ['images'] * 2, 'features are not stored: cache_features is off')])
 def test_features_are_fed_where_they_can_be_stored(
         conv_network, photos, tmp_path, capsys, mode, random_crop, trained, inputs, reason):
     generators = generators_of(photos, photos, random_crop)
     sources = sources_of(conv_network, generators, trained, mode, tmp_path / 'cache')
     assert [source.input_name for source in sources] == inputs
     for source, generator in zip(sources, generators, strict=True):
-        assert (source.batches is generator) == (source.input_name == 'x')
+        assert (source.batches is generator) == (source.input_name == 'images')
     output = capsys.readouterr().out
     assert reason in output and ('not stored' in output) == bool(reason)
 
@@ -85,7 +86,7 @@ def test_each_image_is_read_once_per_epoch_by_one_worker(picture_folder, count, 
         for (_, expected), *parts in zip(*batches, strict=True):
             labels = np.concatenate([labels for _, labels in parts]).argmax(1)
             assert sorted(labels) == sorted(expected.argmax(1))
-            for images, part in parts:  # blue is 20 times the label, minus the mean
-                assert ((images[:, 0, 0, 0] + 104) // 20 == part.argmax(1)).all()
+            for pixels, part in parts:  # blue is 20 times the label
+                assert (pixels[:, 0, 0, 0] // 20 == part.argmax(1)).all()
         for generator in (whole, *shards):
             generator.reset_pointer()

@@ -5,7 +5,13 @@ import pytest
 
 from runtime.tf1 import tf
 from training.devices import Devices
-from training.strategy import all_reduce_sum, build_broadcast, for_each_replica, make_strategy
+from training.strategy import (
+    all_reduce_sum,
+    build_broadcast,
+    for_each_replica,
+    make_strategy,
+    share_a_host,
+)
 from training.workers import SingleWorker
 
 
@@ -46,6 +52,14 @@ def test_wrong_names_of_devices_are_errors(names, message):
 def test_devices_of_a_cluster_cannot_be_named():
     with pytest.raises(ValueError, match='devices are for a single machine'):
         make_strategy('any cluster', ('CPU:0',))
+
+
+@pytest.mark.parametrize('addresses, is_shared', [
+    (['a:1', 'b:1'], False), (['a:1', 'a:2'], True), (['[::1]:1', '[fe::2]:1'], False),
+    (['localhost:1', '127.0.0.1:2'], True), (['a:1', 'b:1', 'a:2'], True)])
+def test_workers_of_one_host_are_found(addresses, is_shared):
+    """They may share a GPU, which NCCL refuses."""
+    assert share_a_host(addresses) == is_shared
 
 
 def test_a_single_worker_broadcasts_nothing(strategy):
