@@ -85,8 +85,8 @@ def predict(settings: Settings) -> int:
             else:
                 for_page = bool(settings.output) and settings.output.endswith('.html')
                 explain = functools.partial(heatmaps.compute, session) if heatmaps else None
-                illustrator = Illustrator(inputs, run.class_names, run.image_mean, explain,
-                                          settings.heatmaps, for_page)
+                illustrator = Illustrator(
+                    inputs, run.class_names, explain, settings.heatmaps, for_page)
                 write_predictions(settings, batches, inputs, run.class_names, illustrator)
     return len(errors)
 
@@ -127,7 +127,7 @@ class ComputedBatch(NamedTuple):
     """A batch of images and what the network computed from them."""
 
     positions: np.ndarray     # int64 [n], in the inputs
-    images: np.ndarray        # float32 [n, 227, 227, 3]
+    images: np.ndarray        # uint8 [n, 227, 227, 3], BGR
     values: np.ndarray        # logits or features, float32 [n, ...]
     conv5: np.ndarray | None  # float32 [n, 13, 13, 256], for heatmaps
 

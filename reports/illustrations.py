@@ -8,7 +8,7 @@ import numpy as np
 
 from inputs.arguments import Inputs
 from reports.heatmaps import heatmap_sheet
-from reports.image_grids import encode_jpeg, visible
+from reports.image_grids import encode_jpeg
 from reports.predictions_page import add_thumbnails
 from runtime.files import new_file, printable
 
@@ -20,27 +20,26 @@ class Illustrator:
 
     inputs: of predict.py.
     class_names: in the order of the numbers.
-    mean: float32 [3], BGR, which was subtracted from the images.
     explain: function ('conv5', values, class numbers) that returns heatmaps; None: none are made.
     folder: of the files of heatmaps.
     for_page: whether records get `thumbnail` and `heatmaps` for reports/predictions_page.py.
     """
 
-    def __init__(self, inputs: Inputs, class_names: Sequence[str], mean: np.ndarray,
+    def __init__(self, inputs: Inputs, class_names: Sequence[str],
                  explain: Callable | None, folder: str | None, for_page: bool):
-        self.inputs, self.class_names, self.mean = inputs, class_names, mean
+        self.inputs, self.class_names = inputs, class_names
         self.explain, self.folder, self.for_page = explain, folder, for_page
 
     def illustrate(self, records: Sequence[dict], batch, predicted: np.ndarray,
                    probabilities: np.ndarray):
         """Write heatmaps of a batch, and complete its records for the page, as far as asked for.
 
-        batch: its positions in the inputs, images and outputs of conv5.
+        batch: its positions in the inputs, images (uint8 BGR) and outputs of conv5.
         predicted: class numbers, int [n]. probabilities: float64 [n, classes].
         """
         if not (self.explain or self.for_page):
             return
-        images = visible(batch.images, self.mean)
+        images = batch.images
         if self.for_page:
             add_thumbnails(records, images)
         if not self.explain:
