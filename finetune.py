@@ -120,9 +120,7 @@ def finetune(settings: Settings) -> tuple[float, int, str]:
     settings or files, FloatingPointError for a loss that is not finite, PeerLost for lost workers.
     """
     with contextlib.ExitStack() as stack:
-        devices = stack.enter_context(Devices(
-            settings.devices, settings.precision, settings.num_threads, settings.peer_timeout,
-            settings.deterministic))
+        devices = stack.enter_context(make_devices(settings))
         workers, is_chief = devices.workers, devices.workers.rank == 0
         folder = stack.enter_context(RunFolder(
             settings.resume or settings.run_dir, bool(settings.resume), is_writer=is_chief))
@@ -136,6 +134,7 @@ def finetune(settings: Settings) -> tuple[float, int, str]:
         broadcast_ops = build_broadcast(devices.strategy, workers)
         heatmaps = Heatmaps(training.model)
         graph.finalize()
+
         session = stack.enter_context(devices.open_session())
         if progress.has_begun:
             checkpoints.restore(session, folder.path, progress, best_row(history))
@@ -174,6 +173,12 @@ def finetune(settings: Settings) -> tuple[float, int, str]:
                 checkpoints.after_epoch(session, progress, is_best, is_final)
     best = best_row(history)
     return best['val_accuracy'], best['epoch'], run_dir
+
+
+def make_devices(settings):
+    """Return the Devices that the settings name."""
+    return Devices(settings.devices, settings.precision, settings.num_threads,
+                   settings.peer_timeout, settings.deterministic)
 
 
 def training_command(settings):

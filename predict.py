@@ -68,9 +68,8 @@ def predict(settings: Settings) -> int:
         if settings.features not in (None, *model.outputs):
             raise ValueError(f'features {settings.features}: the layers are '
                              f'{" ".join(model.outputs)}')
-        output = model.outputs[settings.features or 'fc8']
         heatmaps = Heatmaps(model) if settings.heatmaps else None
-        fetches = {'values': output}
+        fetches = {'values': model.outputs[settings.features or 'fc8']}
         if heatmaps:
             fetches['conv5'] = model.outputs['conv5']
         graph.finalize()
@@ -80,14 +79,11 @@ def predict(settings: Settings) -> int:
                 lambda batch: session.run(fetches, {images: batch}),
                 read_batches(inputs, run, errors, settings.batch_size, settings.num_threads))
             if settings.features:
-                shape = output.shape.as_list()[1:]
+                shape = fetches['values'].shape.as_list()[1:]
                 write_features(settings.output, batches, inputs.paths, shape)
             else:
-                for_page = bool(settings.output) and settings.output.endswith('.html')
                 explain = functools.partial(heatmaps.compute, session) if heatmaps else None
-                illustrator = Illustrator(
-                    inputs, run.class_names, explain, settings.heatmaps, for_page)
-                write_predictions(settings, batches, inputs, run.class_names, illustrator)
+                write_predictions(settings, batches, inputs, run.class_names, explain)
     return len(errors)
 
 
@@ -162,11 +158,14 @@ def write_features(path, batches, paths, shape):
         np.lib.format.write_array_header_1_0(file, {**header, 'shape': (count, *shape)})
 
 
-def write_predictions(settings, batches, inputs, class_names, illustrator):
+def write_predictions(settings, batches, inputs, class_names, explain):
     """Write the predictions to the screen or a file; evaluate them if the Inputs have labels.
 
     batches: a ComputedBatch each, whose values are logits.
+    explain: function that computes heatmaps, as Heatmaps.compute; None for no heatmaps.
     """
+    for_page = bool(settings.output) and settings.output.endswith('.html')
+    illustrator = Illustrator(inputs, class_names, explain, settings.heatmaps, for_page)
     evaluation = None
     if inputs.labels is not None:
         evaluation = Evaluation(inputs.paths, inputs.labels, class_names)

@@ -28,13 +28,14 @@ def download(address: str, file: BinaryIO, size_limit: int) -> None:
         try:
             with open_response(address, start, version) as response:
                 if not response.headers.get('Content-Range', '').startswith(f'bytes {start}-'):
-                    start = 0  # the server sends the whole file
                     file.seek(0)
                     file.truncate()
                 version = response.headers.get('ETag') or response.headers.get('Last-Modified')
                 write_response(response, file, size_limit)
                 return
         except (OSError, http.client.HTTPException) as error:
+            # Also where the whole file is sent again: else a server that never ends would be asked
+            # for ever.
             if file.tell() < start + RETRY_SIZE:
                 raise OSError(str(error) or type(error).__name__) from error
 
