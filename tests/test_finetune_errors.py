@@ -88,7 +88,7 @@ def test_broken_images_are_left_out_on_request(broken_flags, run_dir, capsys, ca
     status, _, shown = run_main(finetune.main, flags, capsys)
     assert status == 0 and 'skip_broken: 3 images' in shown
     assert 'gone.png: No such file' in shown and 'cut.png: the PNG file is cut off' in shown
-    assert 'short.png: OpenCV' in shown
+    assert 'short.png: Pillow' in shown
 
 
 @pytest.mark.slow
@@ -104,13 +104,13 @@ def test_images_are_left_out_before_steps_are_counted(
         write_list(tmp_path / f'{part}.txt', [*images, f'{part}.png 1'])
     changes = {'train_file': str(tmp_path / 'train.txt'), 'val_file': str(tmp_path / 'val.txt'),
                'random_crop': True}
-    with pytest.raises(ValueError, match=r'(?s)train.txt:6: .*train.png: OpenCV.*'
-                                         r'val.txt:6: .*val.png: OpenCV'):
+    with pytest.raises(ValueError, match=r'(?s)train.txt:6: .*train.png: Pillow.*'
+                                         r'val.txt:6: .*val.png: Pillow'):
         small_run(**changes)
     rows = small_run(**changes, skip_broken=True, num_epochs=2, batch_size=5,
                      lr_schedule='cosine', learning_rate=1e-4)
     shown = capsys.readouterr().err
-    assert 'val.png: OpenCV' in shown and 'train.png: OpenCV' in shown
+    assert 'val.png: Pillow' in shown and 'train.png: Pillow' in shown
     rates = [row['learning_rate'] for row in rows]
     np.testing.assert_allclose(rates, [1e-4, 0.5e-4], rtol=1e-5)
 
