@@ -18,6 +18,8 @@ from tests.caffe_files import caffemodel, in_caffe_order
 from tests.helpers import read_checkpoint, run_main, write_dark_and_bright
 from weight_files.reader import read_weights
 
+pytestmark = pytest.mark.slow
+
 IMAGES = [f'{n}.png' for n in range(10, 15)]  # of val.txt
 
 

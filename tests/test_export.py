@@ -18,6 +18,8 @@ from tests.helpers import ROOT, run_main
 from tests.image_files import CASES, by_pillow
 from tests.raw_images import png, png_chunk
 
+pytestmark = pytest.mark.slow
+
 NAMES = ['ant', 'bee', 'Käfer', 'red fox', 'eel', 'owl', 'yak']  # of the fixture finished_run
 
 # What a client runs: plain TensorFlow, in a folder without this project.

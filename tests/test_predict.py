@@ -183,6 +183,7 @@ def test_wrong_arguments_end_in_a_line(command, arguments, named, tmp_path, monk
     assert sorted(os.listdir()) == before and (tmp_path / 'taken.txt').read_text() == 'x'
 
 
+@pytest.mark.slow
 def test_nan_is_refused_and_leaves_no_file(finished_run, run_copy, capsys, tmp_path):
     checkpoint = (run_copy / 'checkpoints' / 'best').read_text().strip()
     with tf.Graph().as_default(), tf.Session() as session:
@@ -212,6 +213,7 @@ def test_odd_file_names_stay_on_their_line(finished_run, command, tmp_path):
     assert os.fsencode(image['path']) == name
 
 
+@pytest.mark.slow
 def test_a_reader_that_ends_early_is_no_error(finished_run):
     command = [sys.executable, os.path.join(ROOT, 'predict.py'), str(finished_run),
                str(finished_run.parent / 'pictures')]

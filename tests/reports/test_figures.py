@@ -49,17 +49,20 @@ def plain(tmp_path_factory):
     return out
 
 
+@pytest.mark.slow
 def test_a_matplotlibrc_changes_nothing(tmp_path, plain):
     (tmp_path / 'rc').write_text(USER_STYLE)
     assert draw_in(tmp_path, MATPLOTLIBRC=str(tmp_path / 'rc'))[0] == plain
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('backend', ['module://not_installed.backend', 'tkagg'])
 def test_a_backend_is_not_loaded_and_left_to_the_user(tmp_path, plain, backend):
     out, err = draw_in(tmp_path, MPLBACKEND=backend)
     assert out == plain and err.lower() == f'{backend} false\n'  # matplotlib 3.8 has TkAgg
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('backend', ['nonsense', 'module://matplotlib_inline.backend_inline'])
 def test_an_unknown_backend_changes_nothing(tmp_path, plain, backend):
     """Jupyter sets the second one, which is unknown where matplotlib_inline is not installed."""

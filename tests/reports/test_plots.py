@@ -22,6 +22,7 @@ def test_curves_of_any_length(epochs):
     assert opened(plots.draw_curves(rows, epochs)).size == (600, 600)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('count, limit', [(2, 600), (17, 1000), (200, 2700), (1000, 2000)])
 def test_confusion_matrix_from_2_to_1000_classes(count, limit):
     """Large enough for a name in each row, of 10 pixels, and a small file."""

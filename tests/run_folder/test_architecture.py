@@ -8,6 +8,8 @@ import finetune
 from run_folder.trained_run import read_run
 from tests.helpers import run_main
 
+pytestmark = pytest.mark.slow
+
 
 def change(folder, **changes):
     """Change settings.json of a run; None deletes a setting."""

@@ -7,6 +7,8 @@ import pytest
 
 from run_folder.trained_run import read_run
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize('name', ['best', 'last'])
 def test_a_text_file_names_its_checkpoint(finished_run, name, monkeypatch):

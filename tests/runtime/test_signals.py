@@ -12,6 +12,8 @@ import pytest
 from runtime.signals import defer_signals
 from tests.helpers import ROOT
 
+pytestmark = pytest.mark.slow
+
 # Sleeps until a signal, then prints twice as a report does.
 SLEEPER = '''
 import sys, time

@@ -12,6 +12,8 @@ from tests.helpers import CONV_SHAPES, ROOT, run_main
 from weight_files.find import STARTER_WEIGHTS
 from weight_files.reader import read_file, read_weights
 
+pytestmark = pytest.mark.slow
+
 SMALL = pretrain.Settings(steps=6, batch_size=4, size=100, learning_rate=0.3, num_textures=18,
                           precision='float32')
 STARTER = os.path.join(ROOT, STARTER_WEIGHTS)

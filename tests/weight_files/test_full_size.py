@@ -16,6 +16,8 @@ from tests.helpers import ROOT
 from weight_files.architecture import resolve_architecture
 from weight_files.reader import LAYER_SHAPES
 
+pytestmark = pytest.mark.slow
+
 REFERENCE = os.path.join(ROOT, 'tests', 'reference')
 
 
