@@ -5,6 +5,7 @@ import os
 import numpy as np
 
 from benchmarks.public_cases.trial import refused
+from tests.caffe_files import field, varint
 
 
 def raw_data(trial):
@@ -22,23 +23,6 @@ def raw_data(trial):
         return False
     got = np.load(trial.path('nvidia.npy'), allow_pickle=True).item()['conv1']
     return np.array_equal(got[0], np.float32(weights).transpose(2, 3, 1, 0))
-
-
-def varint(number):
-    """Return protobuf's encoding of a number: 7 bits per byte, lowest first."""
-    head = b''
-    while number > 127:
-        head += bytes([number & 127 | 128])
-        number >>= 7
-    return head + bytes([number])
-
-
-def field(number, value):
-    """Return a protobuf field: a whole number (wire type 0), or text or bytes (wire type 2)."""
-    if isinstance(value, int):
-        return varint(number << 3) + varint(value)
-    value = value.encode() if isinstance(value, str) else value
-    return varint(number << 3 | 2) + varint(len(value)) + value
 
 
 def v0_format(trial):
