@@ -53,7 +53,7 @@ class StoredBatches:
 
     @property
     def pointer(self) -> int:
-        """The number of images of this epoch that were yielded."""
+        """The position in the epoch at which the next batch is read, which is a batch early."""
         return self.generator.pointer
 
     def batches(self, batch_size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:

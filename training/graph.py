@@ -9,7 +9,7 @@ from alexnet import IMAGE_SIZE, LAYERS, AlexNet
 from runtime.tf1 import assign_values, tf
 from training.devices import Devices
 from training.histograms import step_summaries
-from training.optimizer import learning_rate_at, make_train_op, training_loss
+from training.optimizer import learning_rate_at, make_train_op, num_replicas, training_loss
 from training.setup import TrainingSetup
 from training.strategy import for_each_replica
 
@@ -153,7 +153,7 @@ def measure(labels, logits):
 def dropout_seed(seed, step):
     """Return the seed of a step's dropout, an int64 [2] tensor that differs per replica."""
     pair = tf.stack([tf.constant(seed, tf.int64), step])
-    if tf.distribute.get_strategy().num_replicas_in_sync == 1:
+    if num_replicas() == 1:
         return pair
     replica = tf.distribute.get_replica_context().replica_id_in_sync_group
     return tf.random.experimental.stateless_fold_in(pair, replica)
