@@ -47,10 +47,10 @@ class Settings(CheckedSettings):
     num_classes: int | None = flag(
         None, 'number of classes; None: from labels_file or the lists', low=2)
     skip_broken: bool = flag(False, 'leave out missing and broken images instead of stopping')
-    horizontal_flip: bool = flag(
-        True, 'mirror half of the training images in each epoch; wrong for letters')
-    random_crop: bool = flag(
-        False, 'cut 227x227 out of 256x256: at random in training, the centre in validation')
+    views: Literal['whole', 'crops'] = flag(
+        'whole', 'what the network sees of a picture: the whole, or crops of centre and corners; '
+        'training draws one view per epoch, validation averages all')
+    horizontal_flip: bool = flag(True, 'mirror images are views, too; wrong for letters')
 
     weights_path: str = flag(
         'auto', 'a .npy or .caffemodel file; none: random values; auto: bvlc_alexnet, downloaded '
@@ -213,7 +213,7 @@ def read_inputs(settings, devices, folder):
 def make_batches(settings, datasets, setup, session, model, workers):
     """Return (ImageDataGenerators, BatchSources), each for the training and validation list."""
     generators = make_generators(
-        datasets, horizontal_flip=settings.horizontal_flip, random_crop=settings.random_crop,
+        datasets, views=settings.views, horizontal_flip=settings.horizontal_flip,
         seed=settings.seed, num_threads=settings.num_threads, shard=(workers.rank, workers.size))
     cache = CacheOptions(settings.cache_features, settings.cache_dir, settings.precision,
                          settings.num_threads)

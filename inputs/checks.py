@@ -16,6 +16,7 @@ from inputs.images import check_image, decoder_fingerprint, load_image
 from inputs.lists import Datasets, ImageList, read_datasets
 from inputs.prefetch import load_images
 from inputs.text_files import SHOWN_ERRORS
+from inputs.views import View
 from runtime.command import progress_bar
 from runtime.files import new_file, printable
 
@@ -105,8 +106,8 @@ def list_fingerprint(image_list: ImageList) -> str:
     return f'{len(names)} images ({hashlib.sha256(content.encode()).hexdigest()[:8]})'
 
 
-def image_key(path: str, flipped: bool = False) -> bytes:
-    """Return 16 bytes that differ per file, per change of the file, and for its mirror image.
+def image_key(path: str, view: View | None = None) -> bytes:
+    """Return 16 bytes that differ per file, per change of the file, and per View of it.
 
     Raises OSError for a missing file.
     """
@@ -114,7 +115,7 @@ def image_key(path: str, flipped: bool = False) -> bytes:
     # `touch` cannot set back the time of the last change of the inode, so that this sees even a
     # careful replacement.
     identity = '\0'.join(map(str, (os.path.abspath(path), state.st_size, state.st_mtime_ns,
-                                   state.st_ctime_ns, flipped)))
+                                   state.st_ctime_ns, view)))
     content = identity.encode('utf-8', 'surrogateescape')
     return hashlib.blake2b(content, digest_size=KEY_BYTES).digest()
 

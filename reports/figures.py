@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from datagenerator import ImageDataGenerator
+from inputs.images import load_views
 from inputs.lists import Datasets
 from reports import image_grids
 from reports.evaluation import Predictions
@@ -82,15 +83,15 @@ def load_mistakes(predictions: Predictions, datasets: Datasets,
                   generator: ImageDataGenerator) -> list[Mistake]:
     """Return the most confident mistakes of the validation list, most confident first.
 
-    generator: loads the images. An image that is gone by now is left out.
+    generator: of the list; images are shown in its first view. One that is gone is left out.
     """
     mistakes, names = [], datasets.class_names
     for index in predictions.mistakes(MOST_MISTAKES):
         with contextlib.suppress(ValueError):
-            image = generator.load_unflipped(datasets.val.paths[index])
+            [image] = load_views(datasets.val.paths[index], generator.views[:1])
             predicted, true = int(predictions.classes[index]), int(predictions.labels[index])
             mistakes.append(Mistake(
-                image_grids.visible(image, generator.mean), names[true], names[predicted],
+                image, names[true], names[predicted],
                 float(predictions.probabilities[index]), (predicted, true)))
     return mistakes
 

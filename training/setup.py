@@ -7,10 +7,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from alexnet import IMAGE_SIZE, LAYERS
+from alexnet import LAYERS
 from inputs.checks import gather_broken, list_fingerprint
 from inputs.images import IMAGENET_MEAN
 from inputs.lists import Datasets, ImageList
+from inputs.views import views_of
 from runtime.flags import flag_text
 from training.optimizer import balanced_weights
 from training.workers import Workers
@@ -108,18 +109,14 @@ def choose_layers(train_layers, skip_layers, weights_path):
     return trained, tuple(layer for layer in trained if layer in skipped)
 
 
-def scale_size(random_crop: bool) -> tuple[int, int]:
-    """Return (width, height), in pixels, to which images are scaled before cropping to 227x227."""
-    return (256, 256) if random_crop else (IMAGE_SIZE, IMAGE_SIZE)
-
-
 def settings_to_store(settings: dict, setup: TrainingSetup, datasets: Datasets) -> dict:
     """Return the dict for settings.json: the settings, with the choices for `auto` and None."""
+    first_view = views_of(settings['views'], settings['horizontal_flip'])[0]
     return {**settings, 'resume': None, 'num_classes': setup.num_classes,
             'weights_path': setup.weights_path or 'none', 'architecture': setup.architecture,
             'train_layers': setup.trained_layers, 'skip_layers': setup.scratch_layers,
             'image_mean': IMAGENET_MEAN.tolist(),
-            'scale_size': scale_size(settings['random_crop']),
+            'scale_size': first_view.scale_size,
             'train_images': len(datasets.train.paths), 'val_images': len(datasets.val.paths)}
 
 

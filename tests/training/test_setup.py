@@ -95,12 +95,13 @@ def test_the_last_batch_of_an_epoch_is_a_step(datasets):
     assert setup.class_weights.dtype == np.float32 and setup.class_weights.tolist() == [1, 1]
 
 
-@pytest.mark.parametrize('random_crop, size', [(False, (227, 227)), (True, (256, 256))])
-def test_stored_settings_say_what_was_chosen(datasets, random_crop, size):
-    settings = {'random_crop': random_crop, 'resume': 'run', 'weights_path': 'auto', 'seed': 5}
+@pytest.mark.parametrize('views, size', [('whole', (227, 227)), ('crops', (256, 256))])
+def test_stored_settings_say_what_was_chosen(datasets, views, size):
+    settings = {'views': views, 'horizontal_flip': True, 'resume': 'run', 'weights_path': 'auto',
+                'seed': 5}
     stored = settings_to_store(settings, make_setup(Settings(), datasets, None), datasets)
     assert stored == {
-        'random_crop': random_crop, 'resume': None, 'weights_path': 'none', 'seed': 5,
+        'views': views, 'horizontal_flip': True, 'resume': None, 'weights_path': 'none', 'seed': 5,
         'architecture': 'alexnet',
         'num_classes': 2, 'train_layers': LAYERS, 'skip_layers': LAYERS, 'scale_size': size,
         'image_mean': [104, 117, 124], 'train_images': 13, 'val_images': 4}
