@@ -9,7 +9,7 @@ from typing import Literal
 
 from alexnet import LAYERS
 from inputs.checks import read_checked_datasets
-from reports.heatmaps import Heatmaps, make_views
+from reports.heatmaps import Heatmaps, make_report_functions
 from reports.run_log import NoLog, RunLog
 from reports.screen import class_table, layer_table, warn_of_starter_weights
 from run_folder.checkpoints import make_checkpoints
@@ -154,7 +154,7 @@ def finetune(settings: Settings) -> tuple[float, int, str]:
         log = stack.enter_context(NoLog() if not is_chief else RunLog(
             run_dir, stored, training_command(settings), datasets, generators, layers, history,
             step=session.run(training.step)))
-        log.begin(*make_views(session, heatmaps, checkpoints.load_best))
+        log.begin(*make_report_functions(session, heatmaps, checkpoints.load_best))
         if history:
             recall_best(session, checkpoints, broadcast_ops, progress, log, validate)
 

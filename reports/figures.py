@@ -96,24 +96,22 @@ def load_mistakes(predictions: Predictions, datasets: Datasets,
     return mistakes
 
 
-def explain_mistakes(mistakes: Sequence[Mistake], mean: np.ndarray,
-                     explain: Callable | None) -> Sequence[Mistake]:
+def explain_mistakes(mistakes: Sequence[Mistake], explain: Callable | None) -> Sequence[Mistake]:
     """Return the mistakes with their overlays; without any if these cannot be computed.
 
-    mean: float32 [3], BGR, which the network's images lack.
-    explain: function (images, class numbers) that returns heatmaps; None: there are none.
+    explain: function as RunLog.begin takes it; None: there are no heatmaps.
     """
     if explain is None or not mistakes:
         return mistakes
     try:
-        images = np.stack([mistake.image - mean for mistake in mistakes])
-        heatmaps = [explain(images, [mistake.numbers[n] for mistake in mistakes]) for n in (0, 1)]
+        heatmaps = explain(np.stack([mistake.image for mistake in mistakes]),
+                           [mistake.numbers for mistake in mistakes])
     except Exception as error:  # whatever it is: the report is complete without heatmaps
         print(f'error: the report has no heatmaps, which could not be computed: '
               f'{printable(error_line(error))}', file=sys.stderr)
         return mistakes
-    return [mistake._replace(overlays=tuple(overlay(mistake.image, part) for part in pair))
-            for mistake, *pair in zip(mistakes, *heatmaps, strict=True)]
+    return [mistake._replace(overlays=tuple(overlay(mistake.image, heatmap) for heatmap in pair))
+            for mistake, pair in zip(mistakes, heatmaps, strict=True)]
 
 
 def mistakes_sheet(mistakes: Sequence[Mistake]) -> np.ndarray:
