@@ -157,10 +157,6 @@ class ImageDataGenerator:
         while self.pointer < self.data_size:
             yield self.next_pixels(batch_size)
 
-    def load(self, index: int) -> np.ndarray:
-        """Return the image at a list position minus the mean, in the view that this epoch drew."""
-        return self.load_views(index)[0] - self.mean
-
     def load_views(self, index: int, out: np.ndarray | None = None) -> np.ndarray:
         """Return the views of the image at a list position that this epoch takes.
 

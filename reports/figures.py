@@ -130,7 +130,7 @@ def first_batch_sheet(generator: ImageDataGenerator, class_names: Sequence[str],
     order = generator.epoch_order.order
     indices = generator.in_shard(order)[:min(FIRST_BATCH, batch_size)]
     tiles = []
-    for index, image in zip(indices, generator.pool.map(generator.load, indices), strict=True):
-        image = image_grids.visible(image, generator.mean)
+    views = generator.pool.map(generator.load_views, indices)
+    for index, [image] in zip(indices, views, strict=True):
         tiles.append(image_grids.caption(image, class_names[generator.labels[index]]))
     return image_grids.sheet(tiles, columns=4)
