@@ -1,9 +1,9 @@
 """Measures predict.py against the limit of its parts.
 
-`python -m benchmarks.predict RUN LIST [IMAGES [ROUNDS [VIEWS]]]`: in one process and in turn, IMAGES
-paths of the list, repeated as needed, go through predict.py, CSV file included; through the
-pipeline of pixels alone; and through the network alone, as many views as there are. VIEWS is whole
-or crops. The limit is the sum of the seconds of both parts, which share the cores.
+`python -m benchmarks.predict RUN LIST [IMAGES [ROUNDS [VIEWS]]]`: in one process and in turn, paths
+of the list, repeated up to IMAGES, go through predict.py, CSV file included; through the pipeline
+of pixels alone; and through the network alone, as many views as there are. VIEWS is whole or crops.
+The limit is the sum of the seconds of both parts, which share the cores.
 """
 
 import functools
