@@ -80,7 +80,7 @@ class Settings(CheckedSettings):
         0.9, 'fraction of the last step that is repeated (adam: beta1)', low=0, below=1)
     weight_decay: float = flag(0.0, 'L2 penalty on weights, not biases, as in Caffe', low=0)
     num_epochs: int = flag(10, 'number of epochs', low=1)
-    batch_size: int = flag(64, 'images per step', low=1)
+    batch_size: int | None = flag(None, 'images per step; None: 64; 128 from 1,000 images', low=1)
     patience: int | None = flag(
         None, 'early stopping: stop after so many epochs without a better one; None: never', low=1)
     label_smoothing: float = flag(
@@ -147,7 +147,7 @@ def finetune(settings: Settings) -> tuple[float, int, str]:
         generators, (train_source, val_source) = make_batches(
             settings, datasets, setup, session, training.model, workers)
         validate = functools.partial(
-            evaluate, session, training, val_source, workers, settings.batch_size)
+            evaluate, session, training, val_source, workers, setup.batch_size)
 
         run_dir = workers.broadcast(lambda: folder.write(stored, datasets.class_names))
         checkpoints.begin(session, run_dir, progress)
@@ -162,7 +162,7 @@ def finetune(settings: Settings) -> tuple[float, int, str]:
                 session, checkpoints, progress, run_dir, settings.learning_rate) as after_step:
             for epoch in remaining_epochs(history, settings.num_epochs, settings.patience):
                 train_epoch(session, training, train_source, progress, log, after_step,
-                            settings.batch_size, settings.dropout_rate)
+                            setup.batch_size, settings.dropout_rate)
                 validation = validate(after_step)
                 history.append(epoch_metrics(progress, validation, len(datasets.train.paths)))
                 is_best = best_row(history) is history[-1]
@@ -194,7 +194,6 @@ def print_on(is_chief, lines):
 
 def read_inputs(settings, devices, folder):
     """Return (Datasets, TrainingSetup, dict for settings.json), the same on all workers."""
-    devices.check_batch_size(settings.batch_size)
     workers = devices.workers
     datasets = read_checked_datasets(
         settings.train_file, settings.val_file, settings.labels_file, settings.num_classes,
@@ -205,6 +204,7 @@ def read_inputs(settings, devices, folder):
     weights_path, architecture = workers.broadcast(lambda: choose_weights(
         settings.weights_path, settings.architecture, folder.settings, project))
     setup = make_setup(settings, datasets, weights_path, architecture)
+    devices.check_batch_size(setup.batch_size)
     stored = settings_to_store(dataclasses.asdict(settings), setup, datasets)
     check_agreement(workers, stored)
     return datasets, setup, stored

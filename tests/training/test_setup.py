@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 
@@ -104,7 +106,17 @@ def test_stored_settings_say_what_was_chosen(datasets, views, size):
         'views': views, 'horizontal_flip': True, 'resume': None, 'weights_path': 'none', 'seed': 5,
         'architecture': 'alexnet',
         'num_classes': 2, 'train_layers': LAYERS, 'skip_layers': LAYERS, 'scale_size': size,
+        'batch_size': 64,
         'image_mean': [104, 117, 124], 'train_images': 13, 'val_images': 4}
+
+
+@pytest.mark.parametrize('count, expected', [(1, 64), (999, 64), (1000, 128), (10**6, 128)])
+def test_large_lists_have_larger_batches(datasets, count, expected):
+    train = datasets.train._replace(paths=['a.jpg'] * count, labels=np.zeros(count, np.int32))
+    setup = make_setup(Settings(num_epochs=1), datasets._replace(train=train), None)
+    assert setup.batch_size == expected and setup.num_steps == math.ceil(count / expected)
+    setup = make_setup(Settings(batch_size=7), datasets._replace(train=train), None)
+    assert setup.batch_size == 7
 
 
 def test_a_single_worker_agrees_with_itself(datasets):
