@@ -16,7 +16,6 @@ from inputs.images import check_image, decoder_fingerprint, load_image
 from inputs.lists import Datasets, ImageList, read_datasets
 from inputs.prefetch import load_images
 from inputs.text_files import SHOWN_ERRORS
-from inputs.views import View
 from runtime.command import progress_bar
 from runtime.files import new_file, printable
 
@@ -106,8 +105,8 @@ def list_fingerprint(image_list: ImageList) -> str:
     return f'{len(names)} images ({hashlib.sha256(content.encode()).hexdigest()[:8]})'
 
 
-def image_key(path: str, view: View | None = None) -> bytes:
-    """Return 16 bytes that differ per file, per change of the file, and per View of it.
+def image_key(path: str) -> bytes:
+    """Return 16 bytes that differ per file, and per change of the file.
 
     Raises OSError for a missing file.
     """
@@ -115,7 +114,7 @@ def image_key(path: str, view: View | None = None) -> bytes:
     # `touch` cannot set back the time of the last change of the inode, so that this sees even a
     # careful replacement.
     identity = '\0'.join(map(str, (os.path.abspath(path), state.st_size, state.st_mtime_ns,
-                                   state.st_ctime_ns, view)))
+                                   state.st_ctime_ns)))
     content = identity.encode('utf-8', 'surrogateescape')
     return hashlib.blake2b(content, digest_size=KEY_BYTES).digest()
 

@@ -191,17 +191,20 @@ def image_keys(image_list, views, broken):
 
     The key of a missing image is None, and its path is added to `broken`, {path: message}.
     """
-    keys = []
-    for view in views:
-        row = []
-        for path in image_list.paths:
-            try:
-                row.append(image_key(path, view))
-            except (OSError, ValueError) as error:
-                broken[path] = describe(path, error)
-                row.append(None)
-        keys.append(row)
-    return keys
+    files = []
+    for path in image_list.paths:
+        try:
+            files.append(image_key(path))
+        except (OSError, ValueError) as error:
+            broken[path] = describe(path, error)
+            files.append(None)
+    return [[key and view_key(key, view) for key in files] for view in views]
+
+
+def view_key(file_key, view):
+    """Return 16 bytes that differ per image_key of a file, and per View of it."""
+    text = repr(tuple(view)).encode()
+    return hashlib.blake2b(text, key=file_key, digest_size=KEY_BYTES).digest()
 
 
 def find_missing(store, parts, keys):
