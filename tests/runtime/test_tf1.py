@@ -12,7 +12,9 @@ from runtime.tf1 import (
     assign_values,
     check_precision,
     error_line,
+    find_gpus,
     op_determinism,
+    open_session,
     session_config,
     tf,
 )
@@ -104,10 +106,20 @@ def test_float32_is_not_tensorfloat32():
     assert not tf.config.experimental.tensor_float_32_execution_enabled()
 
 
-def test_a_session_grows_on_gpus_or_sees_none():
-    config = session_config()
-    assert config.gpu_options.allow_growth and 'GPU' not in config.device_count
-    assert session_config('float32', None, False).device_count['GPU'] == 0
+@pytest.mark.parametrize('capabilities, use_gpus, device_count', [
+    ([(9, 0)], True, {}), ([(9, 0)], False, {'GPU': 0}), ([], True, {'GPU': 0})])
+def test_a_session_grows_on_gpus_or_sees_none(capabilities, use_gpus, device_count, monkeypatch):
+    monkeypatch.setattr('runtime.tf1.find_gpus', lambda: capabilities)
+    config = session_config(use_gpus=use_gpus)
+    assert config.gpu_options.allow_growth and dict(config.device_count) == device_count
+
+
+@pytest.mark.cpu
+def test_tests_for_the_cpu_see_no_gpu():
+    """Neither does a process that such a test starts."""
+    assert find_gpus() == [] and os.environ['CUDA_VISIBLE_DEVICES'] == ''
+    with tf.Graph().as_default(), open_session() as session:
+        assert {device.device_type for device in session.list_devices()} == {'CPU'}
 
 
 def test_determinism_holds_for_a_block():
