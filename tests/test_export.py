@@ -25,6 +25,7 @@ NAMES = ['ant', 'bee', 'Käfer', 'red fox', 'eel', 'owl', 'yak']  # of the fixtu
 # What a client runs: plain TensorFlow, in a folder without this project.
 CLIENT = '''
 import numpy as np, sys, tensorflow as tf
+tf.config.experimental.enable_tensor_float_32_execution(False)  # it is on by default, on GPUs
 given = np.load('given.npz')
 model = tf.saved_model.load('model/1')
 predict, predict_encoded = (model.signatures[key] for key in ('serving_default', 'encoded'))

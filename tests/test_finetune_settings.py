@@ -78,6 +78,7 @@ def assert_same_metrics(expected_rows, rows):
 
 
 @pytest.mark.slow
+@pytest.mark.cpu
 def test_a_run_from_stored_features_equals_one_from_images(small_run, tmp_path, capsys):
     """With and without features in the cache: the same dropout, order and initial values."""
     runs = {}

@@ -45,8 +45,12 @@ print(gc.isenabled())
 
 
 def run_code(code):
-    """Run Python code in a process without TensorFlow's environment variables."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith('TF_')}
+    """Run Python code in a process without TensorFlow's environment variables.
+
+    Only the one stays that lets test processes share a GPU.
+    """
+    environment = {name: value for name, value in os.environ.items()
+                   if not name.startswith('TF_') or name == 'TF_FORCE_GPU_ALLOW_GROWTH'}
     return subprocess.run([sys.executable, '-c', code], cwd=ROOT, env=environment,
                           capture_output=True, text=True)
 

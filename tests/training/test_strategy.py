@@ -71,5 +71,16 @@ def test_workers_sum_by_nccl_if_each_has_its_own_gpus(gpus, addresses, name):
     assert choose_communication(gpus, addresses) == kinds[name]
 
 
+def test_memory_grows_before_a_strategy_counts_gpus(monkeypatch):
+    """TensorFlow allows it no later. Two GPUs are pretended."""
+    calls = []
+    monkeypatch.setattr(tf.config, 'list_physical_devices', lambda kind: ['one', 'two'])
+    monkeypatch.setattr(tf.config.experimental, 'set_memory_growth',
+                        lambda gpu, is_on: calls.append((gpu, is_on)))
+    monkeypatch.setattr(tf.distribute, 'MirroredStrategy', calls.append)
+    make_strategy(None, ())
+    assert calls == [('one', True), ('two', True), ['GPU:0', 'GPU:1']]
+
+
 def test_a_single_worker_broadcasts_nothing(strategy):
     assert build_broadcast(strategy, SingleWorker()) == []
