@@ -223,6 +223,18 @@ def dropout(x, keep_prob, seed=None):
     return tf.nn.experimental.stateless_dropout(x, rate=1 - keep_prob, seed=seed)
 
 
+def mean_log_probabilities(logits: tf.Tensor, num_images: int | tf.Tensor) -> tf.Tensor:
+    """Return the logarithm of the mean probabilities over the views of each image.
+
+    logits: float32 [num_images * views, num_classes], the views of an image one after the other.
+    Returns float32 [num_images, num_classes]. Krizhevsky et al. (2012), section 4.1, average ten.
+    """
+    log_probabilities = tf.reshape(
+        tf.nn.log_softmax(logits), [num_images, -1, int(logits.shape[1])])
+    num_views = tf.cast(tf.shape(log_probabilities)[1], tf.float32)
+    return tf.reduce_logsumexp(log_probabilities, 1) - tf.math.log(num_views)
+
+
 @tf.custom_gradient
 def matrix_product(x, weights):
     """Return x · weights, float32 [n, inputs] · [inputs, units].

@@ -8,38 +8,33 @@ from typing import NamedTuple
 import numpy as np
 
 from inputs.batches import prefetch_batches, split
-from inputs.images import IMAGENET_MEAN, load_image, load_pixels
+from inputs.images import IMAGENET_MEAN, load_views
 from inputs.lists import ImageList, check_labels, read_list
+from inputs.views import View, central_view, with_mirror_images
 
 
 class EpochOrder(NamedTuple):
     """The random choices of an epoch."""
 
-    order: np.ndarray           # int64 [n], positions in the list in the order of the epoch
-    flipped: np.ndarray         # bool [n], by position: whether the mirror image is taken
-    corners: np.ndarray | None  # int64 [n, 2], by position: (top, left) of the crop; None: central
+    order: np.ndarray  # int64 [n], positions in the list in the order of the epoch
+    views: np.ndarray  # int64 [n], by position: the number of the view that is taken
 
 
-def draw_epoch(seed: int, epoch: int, size: int, shuffle: bool, horizontal_flip: bool,
-               max_crop_offset: Sequence[int] | None = None) -> EpochOrder:
+def draw_epoch(seed: int, epoch: int, size: int, shuffle: bool, num_views: int) -> EpochOrder:
     """Draw the EpochOrder of an epoch from nothing but these values.
 
     seed: of the run.
     epoch: number of the epoch, from 0.
     size: number of images in the list.
     shuffle: draw an order; False: the order of the list.
-    horizontal_flip: take the mirror image with probability 1/2.
-    max_crop_offset: (top, left) of the last possible crop, pixels; None: crops are central.
+    num_views: views of an image, each of which is taken with the same probability.
     """
     random = np.random.default_rng([seed, epoch])
-    flipped = random.random(size) < (0.5 if horizontal_flip else 0)
+    views = num_views - 1 - (num_views * random.random(size)).astype(int)
     order = np.arange(size)
     if shuffle:
         random.shuffle(order)
-    corners = None
-    if max_crop_offset is not None:
-        corners = random.integers(0, np.add(max_crop_offset, 1), (size, 2))
-    return EpochOrder(order, flipped, corners)
+    return EpochOrder(order, views)
 
 
 class ImageDataGenerator:
@@ -51,8 +46,9 @@ class ImageDataGenerator:
     mean: float32 [3], BGR, subtracted from each pixel.
     scale_size: (width, height) that whole pictures are scaled to.
     nb_classes: length of the one-hot labels.
-    crop_size: (width, height) cut out of the scaled picture; None: scale_size.
-    random_crop: draw the place of the crop in each epoch; False: the centre.
+    views: of each image, one of which is drawn in each epoch; None: the whole picture in
+        scale_size and, with horizontal_flip, its mirror image.
+    all_views: take all views of each image instead, one after the other, as rows of the batch.
     seed: decides, with the number of the epoch, all that is drawn; None: a seed is drawn.
     num_threads: threads that decode, a few batches ahead; None: one per core.
     shard: (index, count). All workers draw the same batches; this one yields the images of each
@@ -64,19 +60,19 @@ class ImageDataGenerator:
     def __init__(self, class_list: str | ImageList, horizontal_flip: bool = False,
                  shuffle: bool = False, mean: Sequence[float] = IMAGENET_MEAN,
                  scale_size: Sequence[int] = (227, 227), nb_classes: int = 2, *,
-                 crop_size: Sequence[int] | None = None, random_crop: bool = False,
+                 views: Sequence[View] | None = None, all_views: bool = False,
                  seed: int | None = None, num_threads: int | None = None,
                  shard: tuple[int, int] = (0, 1)):
         image_list = class_list if isinstance(class_list, ImageList) else read_list(class_list)
         check_labels(image_list, nb_classes)
         self.image_list, self.images, self.labels = image_list, image_list.paths, image_list.labels
         self.data_size, self.n_classes = len(self.images), nb_classes
-        self.horizontal_flip, self.shuffle, self.random_crop = horizontal_flip, shuffle, random_crop
-        self.mean = np.asarray(mean, np.float32)
-        self.scale_size, self.crop_size = tuple(scale_size), tuple(crop_size or scale_size)
+        self.shuffle, self.mean = shuffle, np.asarray(mean, np.float32)
+        self.views = tuple(views or whole_picture(scale_size, horizontal_flip))
+        self.all_views, self.rows_per_image = all_views, len(self.views) if all_views else 1
         self.seed = int(np.random.SeedSequence().entropy) if seed is None else seed
         self.shard = shard
-        self.eval_batch_size = 256  # images per batch where no training step follows
+        self.eval_batch_size = 256  # rows per batch where no training step follows
         self.pool = ThreadPoolExecutor(num_threads or os.cpu_count(), thread_name_prefix='decode')
         self.prefetched, self.prefetched_size = None, 0
         self.start_epoch(0)
@@ -87,11 +83,8 @@ class ImageDataGenerator:
         An epoch is the same however often, and in whatever order, epochs are started.
         """
         self.epoch, self.pointer = epoch, pointer
-        offset = None
-        if self.random_crop:
-            offset = np.subtract(self.scale_size, self.crop_size)[::-1]
-        self.epoch_order = draw_epoch(self.seed, epoch, self.data_size, self.shuffle,
-                                      self.horizontal_flip, offset)
+        self.epoch_order = draw_epoch(
+            self.seed, epoch, self.data_size, self.shuffle, len(self.views))
         self.cancel_prefetch()
 
     def reset_pointer(self) -> None:
@@ -123,17 +116,18 @@ class ImageDataGenerator:
         return indices[indices % count == index]
 
     def next_batch(self, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return the next batch: images minus the mean, float32 [n, height, width, 3], and labels.
+        """Return the next batch: images minus the mean, float32, and one-hot labels.
 
-        labels: one-hot, float32 [n, nb_classes]. n and errors: as in next_pixels.
+        Shapes and errors: as in next_pixels.
         """
         pixels, labels = self.next_pixels(batch_size)
         return pixels - self.mean, labels
 
     def next_pixels(self, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return the next batch: pixels, uint8 [n, height, width, 3], and one-hot labels.
+        """Return the next batch: pixels, uint8 [rows, height, width, 3], and one-hot labels.
 
-        n is batch_size, or the rest of the epoch; with several shards, the part in this one.
+        labels: float32 [n, nb_classes]. n is batch_size, or the rest of the epoch; with several
+        shards, the part in this one. rows is n, or n times the number of views with all_views.
         Raises ValueError after the end of the epoch, and for an image that cannot be read.
         """
         if self.pointer >= self.data_size:
@@ -146,7 +140,7 @@ class ImageDataGenerator:
         if errors:
             self.cancel_prefetch()
             raise errors[min(errors)]
-        return pixels, self.one_hot(indices)
+        return pixels.reshape(-1, *pixels.shape[2:]), self.one_hot(indices)
 
     def prefetch(self, batch_size):
         """Start to load the rest of the epoch in batches."""
@@ -154,34 +148,31 @@ class ImageDataGenerator:
         rest = self.epoch_order.order[self.pointer:]
         batches = map(self.in_shard, split(rest, batch_size))
         self.prefetched_size = batch_size
+        shape = self.rows_per_image, *self.views[0].size[::-1], 3
         self.prefetched = prefetch_batches(
-            self.load_pixels, batches, (*self.crop_size[::-1], 3), self.pool, batch_size)
+            self.load_views, batches, shape, self.pool, batch_size)
 
     def batches(self, batch_size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield the rest of the epoch, batch by batch, as next_pixels returns it."""
         while self.pointer < self.data_size:
             yield self.next_pixels(batch_size)
 
-    def load(self, index: int) -> np.ndarray:
-        """Return the image at a list position, as load_pixels has it, minus the mean."""
-        return self.load_pixels(index) - self.mean
+    def load_views(self, index: int, out: np.ndarray | None = None) -> np.ndarray:
+        """Return the views of the image at a list position that this epoch takes.
 
-    def load_pixels(self, index: int, out: np.ndarray | None = None) -> np.ndarray:
-        """Return the image at a list position, cropped and mirrored as this epoch has it, uint8.
-
-        out: array that receives the pixels and is returned; None: a new one.
+        out: uint8 [views, height, width, 3], receives them and is returned; None: a new array.
         """
-        _, flipped, corners = self.epoch_order
-        corner = None if corners is None else corners[index]
-        return load_pixels(self.images[index], self.scale_size, self.crop_size, corner,
-                           flipped[index], out)
-
-    def load_unflipped(self, path: str) -> np.ndarray:
-        """Return the image of a file minus the mean, float32, cropped at the centre."""
-        return load_image(path, self.scale_size, self.mean, self.crop_size)
+        views = self.views if self.all_views else [self.views[self.epoch_order.views[index]]]
+        return load_views(self.images[index], views, out)
 
     def one_hot(self, indices: np.ndarray) -> np.ndarray:
         """Return the labels at list positions, float32 [n, nb_classes]."""
         labels = np.zeros((len(indices), self.n_classes), np.float32)
         labels[np.arange(len(indices)), self.labels[indices]] = 1
         return labels
+
+
+def whole_picture(scale_size, horizontal_flip):
+    """Return the View of a whole picture scaled to (width, height) and, if wanted, its mirror."""
+    view = central_view(scale_size, scale_size)
+    return with_mirror_images([view]) if horizontal_flip else (view,)

@@ -87,7 +87,7 @@ def build_serving_graph(run):
     image_bytes = tf.placeholder(tf.string, [None], 'image_bytes')
     # AutoGraph would rewrite the function, and leave the file that it is written to.
     decode_one = tf.autograph.experimental.do_not_convert(
-        lambda content: decode(content, run.scale_size))
+        lambda content: decode(content, run.views[0].scale_size))
     decoded = tf.map_fn(decode_one, image_bytes, fn_output_signature=tf.uint8)
     images = tf.ensure_shape(decoded, [None, IMAGE_SIZE, IMAGE_SIZE, 3], 'images')
     bgr = tf.cast(tf.reverse(images, [3]), tf.float32)

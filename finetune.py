@@ -9,7 +9,7 @@ from typing import Literal
 
 from alexnet import LAYERS
 from inputs.checks import read_checked_datasets
-from reports.heatmaps import Heatmaps, make_views
+from reports.heatmaps import Heatmaps, make_report_functions
 from reports.run_log import NoLog, RunLog
 from reports.screen import class_table, layer_table, warn_of_starter_weights
 from run_folder.checkpoints import make_checkpoints
@@ -47,10 +47,10 @@ class Settings(CheckedSettings):
     num_classes: int | None = flag(
         None, 'number of classes; None: from labels_file or the lists', low=2)
     skip_broken: bool = flag(False, 'leave out missing and broken images instead of stopping')
-    horizontal_flip: bool = flag(
-        True, 'mirror half of the training images in each epoch; wrong for letters')
-    random_crop: bool = flag(
-        False, 'cut 227x227 out of 256x256: at random in training, the centre in validation')
+    views: Literal['whole', 'crops'] = flag(
+        'whole', 'what the network sees of a picture: the whole, or crops of centre and corners; '
+        'training draws one view per epoch, validation averages all')
+    horizontal_flip: bool = flag(True, 'mirror images are views, too; wrong for letters')
 
     weights_path: str = flag(
         'auto', 'a .npy or .caffemodel file; none: random values; auto: bvlc_alexnet, downloaded '
@@ -80,7 +80,7 @@ class Settings(CheckedSettings):
         0.9, 'fraction of the last step that is repeated (adam: beta1)', low=0, below=1)
     weight_decay: float = flag(0.0, 'L2 penalty on weights, not biases, as in Caffe', low=0)
     num_epochs: int = flag(10, 'number of epochs', low=1)
-    batch_size: int = flag(64, 'images per step', low=1)
+    batch_size: int | None = flag(None, 'images per step; None: 64; 128 from 1,000 images', low=1)
     patience: int | None = flag(
         None, 'early stopping: stop after so many epochs without a better one; None: never', low=1)
     label_smoothing: float = flag(
@@ -147,14 +147,14 @@ def finetune(settings: Settings) -> tuple[float, int, str]:
         generators, (train_source, val_source) = make_batches(
             settings, datasets, setup, session, training.model, workers)
         validate = functools.partial(
-            evaluate, session, training, val_source, workers, settings.batch_size)
+            evaluate, session, training, val_source, workers, setup.batch_size)
 
         run_dir = workers.broadcast(lambda: folder.write(stored, datasets.class_names))
         checkpoints.begin(session, run_dir, progress)
         log = stack.enter_context(NoLog() if not is_chief else RunLog(
             run_dir, stored, training_command(settings), datasets, generators, layers, history,
             step=session.run(training.step)))
-        log.begin(*make_views(session, heatmaps, checkpoints.load_best))
+        log.begin(*make_report_functions(session, heatmaps, checkpoints.load_best))
         if history:
             recall_best(session, checkpoints, broadcast_ops, progress, log, validate)
 
@@ -162,7 +162,7 @@ def finetune(settings: Settings) -> tuple[float, int, str]:
                 session, checkpoints, progress, run_dir, settings.learning_rate) as after_step:
             for epoch in remaining_epochs(history, settings.num_epochs, settings.patience):
                 train_epoch(session, training, train_source, progress, log, after_step,
-                            settings.batch_size, settings.dropout_rate)
+                            setup.batch_size, settings.dropout_rate)
                 validation = validate(after_step)
                 history.append(epoch_metrics(progress, validation, len(datasets.train.paths)))
                 is_best = best_row(history) is history[-1]
@@ -194,7 +194,6 @@ def print_on(is_chief, lines):
 
 def read_inputs(settings, devices, folder):
     """Return (Datasets, TrainingSetup, dict for settings.json), the same on all workers."""
-    devices.check_batch_size(settings.batch_size)
     workers = devices.workers
     datasets = read_checked_datasets(
         settings.train_file, settings.val_file, settings.labels_file, settings.num_classes,
@@ -205,6 +204,7 @@ def read_inputs(settings, devices, folder):
     weights_path, architecture = workers.broadcast(lambda: choose_weights(
         settings.weights_path, settings.architecture, folder.settings, project))
     setup = make_setup(settings, datasets, weights_path, architecture)
+    devices.check_batch_size(setup.batch_size)
     stored = settings_to_store(dataclasses.asdict(settings), setup, datasets)
     check_agreement(workers, stored)
     return datasets, setup, stored
@@ -213,7 +213,7 @@ def read_inputs(settings, devices, folder):
 def make_batches(settings, datasets, setup, session, model, workers):
     """Return (ImageDataGenerators, BatchSources), each for the training and validation list."""
     generators = make_generators(
-        datasets, horizontal_flip=settings.horizontal_flip, random_crop=settings.random_crop,
+        datasets, views=settings.views, horizontal_flip=settings.horizontal_flip,
         seed=settings.seed, num_threads=settings.num_threads, shard=(workers.rank, workers.size))
     cache = CacheOptions(settings.cache_features, settings.cache_dir, settings.precision,
                          settings.num_threads)

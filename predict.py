@@ -11,11 +11,12 @@ from typing import Literal, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from alexnet import IMAGE_SIZE
+from alexnet import IMAGE_SIZE, mean_log_probabilities
 from inputs.arguments import read_inputs
 from inputs.batches import load_batches, split
-from inputs.images import load_pixels
-from reports.evaluation import Evaluation, evaluation_lines, log_softmax
+from inputs.images import load_views
+from inputs.views import evaluation_views
+from reports.evaluation import Evaluation, evaluation_lines
 from reports.heatmaps import Heatmaps, check_heatmap_folder
 from reports.illustrations import Illustrator
 from reports.prediction_files import record_line, write_records
@@ -46,6 +47,8 @@ class Settings(CheckedSettings):
         None, 'write the output of this layer, such as fc7 or pool5, instead of classes')
     checkpoint: str | None = flag(
         None, 'best, last, or the number of an epoch that has one; None: best')
+    views: Literal['whole', 'crops'] | None = flag(
+        None, 'answer by these views of an image; whole is quick; None: those of the run')
     batch_size: int = flag(128, 'images per batch', low=1)
     precision: Literal['float32', 'tensorfloat32', 'bfloat16'] | None = flag(
         None, "of matrix products; None: that of the run's settings")
@@ -62,6 +65,7 @@ def predict(settings: Settings) -> int:
     check_output(settings)
     run, errors = read_run(settings.run, settings.checkpoint), {}
     inputs = read_inputs(settings.inputs, run.class_names)
+    views = choose_views(settings, run)
     with tf.Graph().as_default() as graph:
         images = tf.placeholder(tf.uint8, [None, IMAGE_SIZE, IMAGE_SIZE, 3], 'images')
         model, restore = rebuild_network(run, images)
@@ -69,15 +73,19 @@ def predict(settings: Settings) -> int:
             raise ValueError(f'features {settings.features}: the layers are '
                              f'{" ".join(model.outputs)}')
         heatmaps = Heatmaps(model) if settings.heatmaps else None
-        fetches = {'values': model.outputs[settings.features or 'fc8']}
+        num_images = tf.placeholder(tf.int32, [])
+        fetches = {'values': mean_log_probabilities(model.fc8, num_images)}
+        if settings.features:
+            fetches = {'values': model.outputs[settings.features]}
         if heatmaps:
             fetches['conv5'] = model.outputs['conv5']
         graph.finalize()
         with open_session(settings.precision or run.precision, settings.num_threads) as session:
             restore(session)
             batches = compute_batches(
-                lambda batch: session.run(fetches, {images: batch}),
-                read_batches(inputs, run, errors, settings.batch_size, settings.num_threads))
+                lambda pixels: session.run(fetches, {
+                    images: pixels.reshape(-1, *pixels.shape[2:]), num_images: len(pixels)}),
+                read_batches(inputs, views, errors, settings.batch_size, settings.num_threads))
             if settings.features:
                 shape = fetches['values'].shape.as_list()[1:]
                 write_features(settings.output, batches, inputs.paths, shape)
@@ -100,44 +108,53 @@ def check_output(settings):
         check_heatmap_folder(settings.heatmaps)
 
 
-def read_batches(inputs, run, errors, batch_size, num_threads) -> Iterator[tuple]:
-    """Yield (positions, images) of the readable Inputs as validation of the run saw images.
+def choose_views(settings, run):
+    """Return the views of each image that are computed; features are of the first view alone."""
+    views = run.views
+    if settings.views:
+        views = evaluation_views(settings.views, run.horizontal_flip)
+    return views[:1] if settings.features else views
 
-    positions: int64 [n], in the inputs. images: uint8 [n, 227, 227, 3]. errors: dict that receives
-    {position: error} of the others, which are named on standard error, too.
+
+def read_batches(inputs, views, errors, batch_size, num_threads) -> Iterator[tuple]:
+    """Yield (positions, views of the images) per batch of the readable Inputs.
+
+    batch_size: number of views in a batch.
+    positions: int64 [n], in the inputs. Views: uint8 [n, views, 227, 227, 3]. errors: dict that
+    receives {position: error} of the others, which are named on standard error, too.
     """
-    load = functools.partial(
-        load_pixels, scale_size=run.scale_size, crop_size=(IMAGE_SIZE, IMAGE_SIZE))
-    reported = 0
-    for positions, images in load_batches(
-            split(inputs.paths, batch_size), load, (IMAGE_SIZE, IMAGE_SIZE, 3), errors, num_threads,
-            progress_bar(None)):
+    load, reported = functools.partial(load_views, views=views), 0
+    for positions, pixels in load_batches(
+            split(inputs.paths, max(1, batch_size // len(views))), load,
+            (len(views), IMAGE_SIZE, IMAGE_SIZE, 3), errors, num_threads, progress_bar(None)):
         for position, error in itertools.islice(errors.items(), reported, None):
             tqdm.write(inputs.error_prefixes[position] + error, sys.stderr)
         reported = len(errors)
         if len(positions):
-            yield positions, images
+            yield positions, pixels
 
 
 class ComputedBatch(NamedTuple):
     """A batch of images and what the network computed from them."""
 
     positions: np.ndarray     # int64 [n], in the inputs
-    images: np.ndarray        # uint8 [n, 227, 227, 3], BGR
-    values: np.ndarray        # logits or features, float32 [n, ...]
-    conv5: np.ndarray | None  # float32 [n, 13, 13, 256], for heatmaps
+    images: np.ndarray        # uint8 [n, 227, 227, 3], BGR, the first view of each
+    values: np.ndarray        # log-probabilities or features, float32 [n, ...]
+    conv5: np.ndarray | None  # float32 [n, 13, 13, 256] of the first view, for heatmaps
 
 
 def compute_batches(network: Callable, batches) -> Iterator[ComputedBatch]:
-    """Yield the ComputedBatch per (positions, images); raise ValueError for NaN and infinity.
+    """Yield the ComputedBatch per (positions, pixels); raise ValueError for NaN and infinity.
 
-    network: function of images that returns {'values': array, perhaps 'conv5': array}.
+    network: function of pixels, uint8 [n, views, 227, 227, 3], that returns {'values': array,
+        perhaps 'conv5': array of all views}.
     """
-    for positions, images in batches:
-        outputs = network(images)
+    for positions, pixels in batches:
+        outputs = network(pixels)
         if not np.isfinite(outputs['values']).all():
             raise ValueError('the network answers with values that are not finite: train again')
-        yield ComputedBatch(positions, images, outputs['values'], outputs.get('conv5'))
+        conv5 = outputs['conv5'][::pixels.shape[1]] if 'conv5' in outputs else None
+        yield ComputedBatch(positions, pixels[:, 0], outputs['values'], conv5)
 
 
 def write_features(path, batches, paths, shape):
@@ -161,7 +178,7 @@ def write_features(path, batches, paths, shape):
 def write_predictions(settings, batches, inputs, class_names, explain):
     """Write the predictions to the screen or a file; evaluate them if the Inputs have labels.
 
-    batches: a ComputedBatch each, whose values are logits.
+    batches: a ComputedBatch each, whose values are log-probabilities.
     explain: function that computes heatmaps, as Heatmaps.compute; None for no heatmaps.
     """
     for_page = bool(settings.output) and settings.output.endswith('.html')
@@ -184,11 +201,11 @@ def write_predictions(settings, batches, inputs, class_names, explain):
 def make_records(batches, inputs, class_names, top, evaluation, illustrator) -> Iterator[dict]:
     """Yield a dict per image: path, true_class if it has a label, predictions by probability."""
     for batch in batches:
-        positions, logits = batch.positions, batch.values
+        positions, log_probabilities = batch.positions, batch.values
         if evaluation is not None:
-            evaluation.add(positions, logits)
-        probabilities = np.exp(log_softmax(logits))
-        likeliest = np.argsort(-logits, 1, kind='stable')[:, :top]
+            evaluation.add(positions, log_probabilities)
+        probabilities = np.exp(np.float64(log_probabilities))
+        likeliest = np.argsort(-log_probabilities, 1, kind='stable')[:, :top]
         records = []
         for position, numbers, row in zip(positions, likeliest, probabilities, strict=True):
             record = {'path': inputs.paths[position]}

@@ -39,7 +39,7 @@ def epoch_seconds(train_file, val_file, weights_path, cache_features):
             cache_dir=os.path.join(folder, 'cache'), run_dir=run_dir))
         with open(os.path.join(run_dir, 'metrics.csv')) as file:
             [row] = csv.DictReader(file)
-    computed = re.search(r'([\d,]+) of them computed now \((\d+) images/s\)', shown.getvalue())
+    computed = re.search(r'([\d,]+) of them computed now \((\d+) views/s\)', shown.getvalue())
     features = int(computed[1].replace(',', '')) / int(computed[2]) if computed else 0
     return float(row['seconds']) + features
 

@@ -1,10 +1,12 @@
-"""Measures predict.py against the evaluation of training.
+"""Measures predict.py against the limit of its parts.
 
-`python -m benchmarks.predict RUN LIST [IMAGES [ROUNDS]]`: in one process and in turn, IMAGES paths
-of the list, repeated as needed, go through predict.py, CSV file included, and through the
-validation of finetune.py without stored features. RUN is a run on the list's classes.
+`python -m benchmarks.predict RUN LIST [IMAGES [ROUNDS [VIEWS]]]`: in one process and in turn, paths
+of the list, repeated up to IMAGES, go through predict.py, CSV file included; through the pipeline
+of pixels alone; and through the network alone, as many views as there are. VIEWS is whole or crops.
+The limit is the sum of the seconds of both parts, which share the cores.
 """
 
+import functools
 import os
 import statistics
 import sys
@@ -14,31 +16,15 @@ import time
 import numpy as np
 
 import predict
-from datagenerator import ImageDataGenerator
-from finetune import Settings
-from inputs.lists import Datasets, ImageList, read_list
-from run_folder.trained_run import read_run
-from runtime.tf1 import tf
-from training.devices import Devices
-from training.graph import build_training_graph
-from training.setup import make_setup
-from training.sources import BatchSource
-from training.steps import evaluate
+from alexnet import IMAGE_SIZE
+from inputs.batches import load_batches, split
+from inputs.images import load_views
+from inputs.lists import read_list
+from inputs.views import evaluation_views
+from run_folder.trained_run import read_run, rebuild_network
+from runtime.tf1 import open_session, tf
 
-
-def make_evaluation(image_list, class_names):
-    """Return a function that runs the validation of training over the images."""
-    devices = Devices()
-    with tf.Graph().as_default():
-        setup = make_setup(Settings(), Datasets(image_list, image_list, class_names), None)
-        graph = build_training_graph(setup, devices)
-        session = devices.open_session()
-        session.run(tf.global_variables_initializer())
-
-    def run():
-        images = ImageDataGenerator(image_list, nb_classes=len(class_names))
-        evaluate(session, graph, BatchSource('images', images), devices.workers, batch_size=64)
-    return run
+BATCH_SIZE = 128
 
 
 def seconds_of(function):
@@ -48,27 +34,52 @@ def seconds_of(function):
     return time.perf_counter() - start
 
 
-def main(run_folder, list_file, count=5000, rounds=3):
-    """Print the rates of each round and the median of their ratios."""
-    run, image_list = read_run(run_folder), read_list(list_file)
-    chosen = np.arange(count) % len(image_list.paths)
-    image_list = ImageList(list_file, [image_list.paths[n] for n in chosen],
-                           image_list.labels[chosen], chosen)
-    evaluation, ratios = make_evaluation(image_list, run.class_names), []
+def run_pipeline(paths, views):
+    """Read the pixels of all views, batch by batch."""
+    load = functools.partial(load_views, views=views)
+    shape = len(views), IMAGE_SIZE, IMAGE_SIZE, 3
+    for _ in load_batches(split(paths, BATCH_SIZE // len(views)), load, shape, {}):
+        pass
+
+
+def make_network(run, count):
+    """Return a function that computes the logits of `count` views, batch by batch."""
+    with tf.Graph().as_default():
+        images = tf.placeholder(tf.uint8, [None, IMAGE_SIZE, IMAGE_SIZE, 3])
+        model, restore = rebuild_network(run, images)
+        session = open_session(run.precision)
+        restore(session)
+    pixels = np.random.default_rng(0).integers(
+        256, size=(BATCH_SIZE, IMAGE_SIZE, IMAGE_SIZE, 3), dtype=np.uint8)
+
+    def compute():
+        for batch in split(range(count), BATCH_SIZE):
+            session.run(model.fc8, {images: pixels[:len(batch)]})
+    return compute
+
+
+def main(run_folder, list_file, count='3000', rounds='3', view='whole'):
+    """Print the rates of each round and the median share of the limit."""
+    run, listed = read_run(run_folder), read_list(list_file).paths
+    paths = [os.path.abspath(listed[n % len(listed)]) for n in range(int(count))]
+    views, shares = evaluation_views(view, True), []
+    network = make_network(run, len(paths) * len(views))
     with tempfile.TemporaryDirectory() as folder:
-        paths = os.path.join(folder, 'paths.txt')
-        with open(paths, 'w') as file:
-            file.writelines(f'{os.path.abspath(path)}\n' for path in image_list.paths)
-        for number in range(rounds):
+        names = os.path.join(folder, 'paths.txt')
+        with open(names, 'w') as file:
+            file.writelines(f'{path}\n' for path in paths)
+        for number in range(int(rounds)):
             settings = predict.Settings(
-                run_folder, (paths,), output=os.path.join(folder, f'{number}.csv'))
-            training = seconds_of(evaluation)
-            predicting = seconds_of(lambda settings=settings: predict.predict(settings))
-            ratios.append(training / predicting)
-            print(f'training {count / training:.0f} images/s, predict.py {count / predicting:.0f}: '
-                  f'{ratios[-1]:.2f}')
-    print(f'median of {rounds}: {statistics.median(ratios):.2f}')
+                run_folder, (names,), views=view, output=os.path.join(folder, f'{number}.csv'))
+            parts = [lambda: run_pipeline(paths, views), network,
+                     lambda settings=settings: predict.predict(settings)]
+            pipeline, computing, whole = map(seconds_of, parts)
+            shares.append((pipeline + computing) / whole)
+            print(f'pipeline {len(paths) / pipeline:.0f} images/s, network '
+                  f'{len(paths) / computing:.0f}, predict.py {len(paths) / whole:.0f}: '
+                  f'{shares[-1]:.2f} of the limit', flush=True)
+    print(f'median of {rounds}: {statistics.median(shares):.2f}')
 
 
 if __name__ == '__main__':
-    main(*sys.argv[1:3], *map(int, sys.argv[3:]))
+    main(*sys.argv[1:])

@@ -26,7 +26,7 @@ CANDIDATES = [  # flags that change the defaults
     '', '--no-horizontal_flip', '--lr_schedule cosine', '--label_smoothing 0.1',
     '--batch_size 32', '--batch_size 128', '--learning_rate 0.0003',
     '--optimizer momentum --learning_rate 0.001',
-    '--optimizer momentum --learning_rate 0.0003 --batch_size 32', '--random_crop']
+    '--optimizer momentum --learning_rate 0.0003 --batch_size 32', '--views crops']
 RESULTS = 'benchmarks/recipe.md'
 
 

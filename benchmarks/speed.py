@@ -112,7 +112,7 @@ def run(name, command, folder):
             rates = [float(row['images_per_second']) for row in csv.DictReader(file)]
         values['training images/s'] = statistics.median(rates)
     if name.endswith('cold cache') and not name.startswith('PyTorch'):
-        values['first pass images/s'] = float(re.search(r'\((\d+) images/s\)', shown)[1])
+        values['first pass images/s'] = float(re.search(r'\((\d+) views/s\)', shown)[1])
     return values
 
 

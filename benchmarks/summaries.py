@@ -90,7 +90,7 @@ def measure(trained):
                        for part in datasets[:2]]
             stored = settings_to_store(dataclasses.asdict(settings), setup, datasets)
             log = RunLog(folder, stored, '', datasets, make_generators(
-                datasets, horizontal_flip=True, random_crop=False, seed=0, num_threads=None), [])
+                datasets, views='whole', horizontal_flip=True, seed=0, num_threads=None), [])
             log.begin(lambda: session.run(training.model.variables['conv1'][0]))
             times = {'with': [], 'without': []}
             for epoch in range(1, ROUNDS + 2):

@@ -12,7 +12,7 @@ import numpy as np
 
 IMAGES_PER_TASK = 4  # a task per image would make threads wait for each other more than work
 BATCHES_AHEAD = 2
-IMAGES_AHEAD = 128  # at least; 20 MB at 227x227
+BYTES_AHEAD = 20 << 20  # at least; 136 images of 227x227
 
 
 def prefetch_batches(load: Callable, batches: Iterable[Sequence], shape: Sequence[int],
@@ -27,7 +27,7 @@ def prefetch_batches(load: Callable, batches: Iterable[Sequence], shape: Sequenc
     pixels: uint8 [n, *shape]. errors: {row: ValueError} of the rows that could not be loaded, whose
     pixels are undefined. Other exceptions are raised here, at their batch's turn.
     """
-    ahead = max(BATCHES_AHEAD, math.ceil(IMAGES_AHEAD / batch_size))
+    ahead = max(BATCHES_AHEAD, math.ceil(BYTES_AHEAD / (batch_size * math.prod(shape))))
     pending = collections.deque()
     try:
         for items in batches:

@@ -105,8 +105,8 @@ def list_fingerprint(image_list: ImageList) -> str:
     return f'{len(names)} images ({hashlib.sha256(content.encode()).hexdigest()[:8]})'
 
 
-def image_key(path: str, flipped: bool = False) -> bytes:
-    """Return 16 bytes that differ per file, per change of the file, and for its mirror image.
+def image_key(path: str) -> bytes:
+    """Return 16 bytes that differ per file, and per change of the file.
 
     Raises OSError for a missing file.
     """
@@ -114,7 +114,7 @@ def image_key(path: str, flipped: bool = False) -> bytes:
     # `touch` cannot set back the time of the last change of the inode, so that this sees even a
     # careful replacement.
     identity = '\0'.join(map(str, (os.path.abspath(path), state.st_size, state.st_mtime_ns,
-                                   state.st_ctime_ns, flipped)))
+                                   state.st_ctime_ns)))
     content = identity.encode('utf-8', 'surrogateescape')
     return hashlib.blake2b(content, digest_size=KEY_BYTES).digest()
 

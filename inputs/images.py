@@ -13,6 +13,7 @@ import PIL
 
 from inputs.decoders import decode
 from inputs.image_headers import read_header
+from inputs.views import View, central_view
 from runtime.files import printable
 
 IMAGENET_MEAN = np.array([104., 117., 124.], np.float32)  # BGR; what Caffe's AlexNet subtracts
@@ -24,47 +25,61 @@ PIXEL_FILES = tuple(os.path.join(os.path.dirname(os.path.abspath(__file__)), nam
 
 
 def load_image(path: str, scale_size: Sequence[int] = (227, 227), mean: np.ndarray = IMAGENET_MEAN,
-               crop_size: Sequence[int] | None = None,
-               corner: Sequence[int] | None = None) -> np.ndarray:
+               crop_size: Sequence[int] | None = None) -> np.ndarray:
     """Return the pixels of an image file minus the mean, float32 [height, width, 3], BGR.
 
     mean: float32 [3], BGR, subtracted from each pixel.
     Others, and errors: as in load_pixels.
     """
-    return load_pixels(path, scale_size, crop_size, corner) - mean
+    return load_pixels(path, scale_size, crop_size) - mean
 
 
 def load_pixels(path: str, scale_size: Sequence[int] = (227, 227),
-                crop_size: Sequence[int] | None = None, corner: Sequence[int] | None = None,
-                is_mirrored: bool = False, out: np.ndarray | None = None) -> np.ndarray:
+                crop_size: Sequence[int] | None = None) -> np.ndarray:
     """Return the pixels of an image file, uint8 [height, width, 3].
+
+    scale_size: (width, height) that the whole picture is scaled to.
+    crop_size: (width, height) cut out of its centre; None: all of it.
+    Others, and errors: as in load_views.
+    """
+    return load_views(path, [central_view(scale_size, crop_size or scale_size)])[0]
+
+
+def load_views(path: str, views: Sequence[View], out: np.ndarray | None = None) -> np.ndarray:
+    """Return views of an image file, all of one size, uint8 [views, height, width, 3].
 
     Channels are BGR. The content tells the kind, not the name: JPEG (also
     progressive, grayscale, CMYK), PNG, WebP, BMP, TIFF of 8 or 16 bits, the first frame of a GIF.
     The picture is turned upright as EXIF says, and what is transparent is composited on white.
-    16 bits are divided by 257.
+    16 bits are divided by 257. It is scaled by area if both sides shrink, else bilinearly.
 
-    scale_size: (width, height) that the whole picture is scaled to, by area if both sides shrink,
-        else bilinearly.
-    crop_size: (width, height) cut out of the scaled picture; None: all of it.
-    corner: (top, left) of the crop, pixels; None: the crop is central.
-    is_mirrored: return the mirror image.
+    views: of one size and one scale_size.
     out: array that receives the pixels and is returned; None: a new one.
 
     Raises ValueError for a file that is missing, of another kind, cut off, or larger than
     image_headers.MAX_PIXELS.
     """
-    image = decode_file(path, scale_size)
-    width, height = crop_size or scale_size
+    scale_size, (width, height) = views[0].scale_size, views[0].size
     if out is None:
-        out = np.empty((height, width, 3), np.uint8)
-    shrinks = image.shape[1] >= scale_size[0] and image.shape[0] >= scale_size[1]
+        out = np.empty((len(views), height, width, 3), np.uint8)
+    picture = decode_file(path, scale_size)
+    shrinks = picture.shape[1] >= scale_size[0] and picture.shape[0] >= scale_size[1]
     method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    # OpenCV lets other threads run while it scales, copies and mirrors; NumPy does not.
-    if (width, height) == tuple(scale_size) and not is_mirrored:
-        return cv2.resize(image, scale_size, dst=out, interpolation=method)
-    image = crop(cv2.resize(image, scale_size, interpolation=method), (width, height), corner)
-    return cv2.flip(image, 1, dst=out) if is_mirrored else cv2.copyTo(image, None, dst=out)
+    scaled = cv2.resize(picture, scale_size, interpolation=method)
+    for view, pixels in zip(views, out, strict=True):
+        cut_out(scaled, view, pixels)
+    return out
+
+
+def cut_out(scaled, view, out):
+    """Write a View of a scaled picture to an array."""
+    # Unlike NumPy, OpenCV lets other threads run while it copies and mirrors.
+    (top, left), (width, height) = view.corner, view.size
+    part = scaled[top:top + height, left:left + width]
+    if view.is_mirrored:
+        cv2.flip(part, 1, dst=out)
+    else:
+        cv2.copyTo(part, None, dst=out)
 
 
 def decode_file(path, scale_size):
@@ -112,15 +127,6 @@ def describe(path: str, error: Exception) -> str:
 def is_utf_8(path):
     """Return whether a path that was read with surrogateescape was UTF-8 text."""
     return not any('\ud800' <= letter <= '\udfff' for letter in path)
-
-
-def crop(image, size, corner=None):
-    """Return `size`, (width, height), of an image from `corner`, (top, left); None: the centre."""
-    width, height = size
-    if corner is None:
-        corner = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
-    top, left = corner
-    return image[top:top + height, left:left + width]
 
 
 def decoder_fingerprint() -> str:

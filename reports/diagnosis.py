@@ -9,7 +9,7 @@ ONE_CLASS = (
     'ten times as much), or class_weights balanced if one class has most of the images')
 OVERFITTING = (
     'the network overfits: training accuracy ({train_accuracy:.2f}) is far above validation '
-    'accuracy ({val_accuracy:.2f}). Try horizontal_flip, random_crop, weight_decay, fewer '
+    'accuracy ({val_accuracy:.2f}). Try horizontal_flip, views crops, weight_decay, fewer '
     'train_layers, or more images; and check that both lists show the same kind of picture')
 NOT_LEARNING = (
     'the training loss does not fall ({first_loss:.3f} in epoch 1, {train_loss:.3f} in epoch '

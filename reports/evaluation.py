@@ -65,12 +65,6 @@ def class_scores(labels, predicted, num_classes: int) -> tuple:
     return true, precision, recall, f1
 
 
-def log_softmax(logits: np.ndarray) -> np.ndarray:
-    """Return the logarithms of the softmax of logits, float32 [n, classes], as float64."""
-    shifted = np.float64(logits) - logits.max(1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
-
-
 class Evaluation:
     """Scores of labelled images, collected batch by batch: a few numbers are kept per image.
 
@@ -81,13 +75,13 @@ class Evaluation:
         self.paths, self.labels, self.class_names = paths, labels, class_names
         self.batches = []
 
-    def add(self, positions: np.ndarray, logits: np.ndarray):
-        """Add a batch: positions in the list, int [n], and logits, float32 [n, classes]."""
+    def add(self, positions: np.ndarray, log_probabilities: np.ndarray):
+        """Add a batch: positions in the list, int [n], and values of float32 [n, classes]."""
         labels, rows = self.labels[positions], np.arange(len(positions))
-        log_probabilities = log_softmax(logits)
-        predicted = logits.argmax(1)
-        # Of equal logits the first counts, as in argmax.
-        top5 = np.argsort(-logits, 1, kind='stable')[:, :5]
+        predicted = log_probabilities.argmax(1)
+        # Of equal probabilities the first counts, as in argmax.
+        top5 = np.argsort(-log_probabilities, 1, kind='stable')[:, :5]
+        log_probabilities = np.float64(log_probabilities)
         self.batches.append((
             positions, predicted, np.exp(log_probabilities[rows, predicted]),
             -log_probabilities[rows, labels], (top5 == labels[:, None]).any(1)))

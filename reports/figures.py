@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from datagenerator import ImageDataGenerator
+from inputs.images import load_views
 from inputs.lists import Datasets
 from reports import image_grids
 from reports.evaluation import Predictions
@@ -82,37 +83,35 @@ def load_mistakes(predictions: Predictions, datasets: Datasets,
                   generator: ImageDataGenerator) -> list[Mistake]:
     """Return the most confident mistakes of the validation list, most confident first.
 
-    generator: loads the images. An image that is gone by now is left out.
+    generator: of the list; images are shown in its first view. One that is gone is left out.
     """
     mistakes, names = [], datasets.class_names
     for index in predictions.mistakes(MOST_MISTAKES):
         with contextlib.suppress(ValueError):
-            image = generator.load_unflipped(datasets.val.paths[index])
+            [image] = load_views(datasets.val.paths[index], generator.views[:1])
             predicted, true = int(predictions.classes[index]), int(predictions.labels[index])
             mistakes.append(Mistake(
-                image_grids.visible(image, generator.mean), names[true], names[predicted],
+                image, names[true], names[predicted],
                 float(predictions.probabilities[index]), (predicted, true)))
     return mistakes
 
 
-def explain_mistakes(mistakes: Sequence[Mistake], mean: np.ndarray,
-                     explain: Callable | None) -> Sequence[Mistake]:
+def explain_mistakes(mistakes: Sequence[Mistake], explain: Callable | None) -> Sequence[Mistake]:
     """Return the mistakes with their overlays; without any if these cannot be computed.
 
-    mean: float32 [3], BGR, which the network's images lack.
-    explain: function (images, class numbers) that returns heatmaps; None: there are none.
+    explain: function as RunLog.begin takes it; None: there are no heatmaps.
     """
     if explain is None or not mistakes:
         return mistakes
     try:
-        images = np.stack([mistake.image - mean for mistake in mistakes])
-        heatmaps = [explain(images, [mistake.numbers[n] for mistake in mistakes]) for n in (0, 1)]
+        heatmaps = explain(np.stack([mistake.image for mistake in mistakes]),
+                           [mistake.numbers for mistake in mistakes])
     except Exception as error:  # whatever it is: the report is complete without heatmaps
         print(f'error: the report has no heatmaps, which could not be computed: '
               f'{printable(error_line(error))}', file=sys.stderr)
         return mistakes
-    return [mistake._replace(overlays=tuple(overlay(mistake.image, part) for part in pair))
-            for mistake, *pair in zip(mistakes, *heatmaps, strict=True)]
+    return [mistake._replace(overlays=tuple(overlay(mistake.image, heatmap) for heatmap in pair))
+            for mistake, pair in zip(mistakes, heatmaps, strict=True)]
 
 
 def mistakes_sheet(mistakes: Sequence[Mistake]) -> np.ndarray:
@@ -131,7 +130,7 @@ def first_batch_sheet(generator: ImageDataGenerator, class_names: Sequence[str],
     order = generator.epoch_order.order
     indices = generator.in_shard(order)[:min(FIRST_BATCH, batch_size)]
     tiles = []
-    for index, image in zip(indices, generator.pool.map(generator.load, indices), strict=True):
-        image = image_grids.visible(image, generator.mean)
+    views = generator.pool.map(generator.load_views, indices)
+    for index, [image] in zip(indices, views, strict=True):
         tiles.append(image_grids.caption(image, class_names[generator.labels[index]]))
     return image_grids.sheet(tiles, columns=4)

@@ -33,12 +33,25 @@ class Heatmaps:
                 classes: Sequence[int]) -> np.ndarray:
         """Return a heatmap per image, float32 [n, 13, 13], 0..1; zeros if nothing spoke for it.
 
-        input_name: 'x' for images; 'conv5' for its outputs, which saves most of the time.
-        values: of this input, float32 [n, ...].
+        input_name: 'images' for pixels, 'x' for images minus the mean; 'conv5' for its outputs,
+            which saves most of the time.
+        values: of this input, [n, ...], uint8 for 'images', else float32.
         classes: class numbers, int [n].
         """
         return session.run(self.maps, {self.model.tensor(input_name): values,
                                        self.classes: classes})
+
+    def compute_for_classes(self, session: tf.Session, images: np.ndarray,
+                            classes: Sequence[Sequence[int]]) -> np.ndarray:
+        """Return k heatmaps per image, float32 [n, k, 13, 13]; see compute.
+
+        images: uint8 [n, 227, 227, 3], BGR, each of which goes through the convolutions once.
+        classes: class numbers, int [n, k].
+        """
+        conv5 = session.run(self.model.outputs['conv5'], {self.model.tensor('images'): images})
+        n, k = np.shape(classes)
+        maps = self.compute(session, 'conv5', np.repeat(conv5, k, 0), np.ravel(classes))
+        return maps.reshape(n, k, *maps.shape[1:])
 
 
 def grad_cam(logits: tf.Tensor, features: tf.Tensor, classes: tf.Tensor) -> tf.Tensor:
@@ -57,15 +70,16 @@ def grad_cam(logits: tf.Tensor, features: tf.Tensor, classes: tf.Tensor) -> tf.T
     return tf.math.divide_no_nan(maps, tf.reduce_max(maps, [1, 2], keepdims=True))
 
 
-def make_views(session: tf.Session, heatmaps: Heatmaps, load_best: Callable) -> tuple:
-    """Return two functions for RunLog.begin: fetch_conv1, and explain for the best epoch.
+def make_report_functions(session: tf.Session, heatmaps: Heatmaps,
+                          load_best: Callable[[tf.Session], None]) -> tuple[Callable, Callable]:
+    """Return the functions that RunLog.begin takes, (fetch_conv1, explain).
 
-    load_best: function of the session that assigns the values of the best epoch. They stay: call
-    explain when the run has ended.
+    load_best: function that assigns the values of the best epoch. They stay: call explain when the
+        run has ended.
     """
     def explain(images, classes):
         load_best(session)
-        return heatmaps.compute(session, 'x', images, classes)
+        return heatmaps.compute_for_classes(session, images, classes)
     return lambda: session.run(heatmaps.model.variables['conv1'][0]), explain
 
 

@@ -17,11 +17,6 @@ CONFUSION_SIZE = 400  # pixels per side, at least, of the image of a small confu
 BLUES = (255, 255, 255), (198, 146, 66), (107, 48, 8)
 
 
-def visible(image: np.ndarray, mean: np.ndarray) -> np.ndarray:
-    """Return the network's input, float32 BGR minus `mean`, as an image again."""
-    return np.clip(np.rint(image + mean), 0, 255).astype(np.uint8)
-
-
 def sheet(tiles: Sequence[np.ndarray], columns: int) -> np.ndarray:
     """Return images of one size side by side on white, in reading order."""
     height, width = np.array(tiles[0].shape[:2]) + GAP

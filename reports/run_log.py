@@ -57,8 +57,9 @@ class RunLog:
         """Show the first batch as the network sees it, and the filters of conv1.
 
         fetch_conv1: function that returns their values, float32 [11, 11, 3, 96].
-        explain: function (images, class numbers) that returns the heatmaps of the best epoch; it
-            is called when the run has ended. None: the report has no heatmaps.
+        explain: function (images uint8 [n, 227, 227, 3], class numbers int [n, k]) that returns
+            heatmaps of the best epoch, float32 [n, k, 13, 13]; it is called when the run has
+            ended. None: the report has no heatmaps.
         """
         self.fetch_conv1, self.explain = fetch_conv1, explain
         record = self.record
@@ -143,7 +144,7 @@ class RunLog:
         if 'conv1' in record.settings['train_layers']:
             self.add_image('conv1_filters', image_grids.filters(self.fetch_conv1()))
         mistakes, figures = self.figures_future.result() if self.figures_future else self.draw()
-        mistakes = explain_mistakes(mistakes, self.val_images.mean, self.explain)
+        mistakes = explain_mistakes(mistakes, self.explain)
         write_report(record, self.images, figures, mistakes)
         if 'mistakes.jpg' in figures:
             self.tensorboard.add_image(self.step, 'mistakes', figures['mistakes.jpg'])

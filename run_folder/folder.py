@@ -175,6 +175,9 @@ def check_values(settings):
         'image_mean': is_list_of(mean, 3, float) and all(0 <= value <= 255 for value in mean),
         'weights_path': isinstance(settings.get('weights_path', ''), str),
         'architecture': settings['architecture'] in list(BLOCK_ENDS),
+        'views': settings.get('views') in (None, 'whole', 'crops'),
+        'horizontal_flip': type(settings.get('horizontal_flip')) is bool
+        or not settings.get('views'),
         'precision': settings.get('precision') in ('float32', 'tensorfloat32', 'bfloat16')}
     for name, is_legal in legal.items():
         if not is_legal:

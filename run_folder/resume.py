@@ -14,9 +14,10 @@ from runtime.flags import flag_text, parse_settings
 # Settings that cannot change when a run is resumed.
 UNCHANGEABLE_SETTINGS = (
     'num_classes', 'weights_path', 'architecture', 'train_layers', 'skip_layers', 'optimizer',
-    'batch_size', 'seed', 'random_crop', 'precision', 'train_images', 'val_images')
-# Older names of settings in settings.json.
+    'batch_size', 'seed', 'views', 'horizontal_flip', 'precision', 'train_images', 'val_images')
+# Older names of settings in settings.json, and the values of what it did not have.
 OLDER_NAMES = {'pretrained_lr_share': 'pretrained_lr_mult'}
+OLDER_VALUES = {'views': 'whole'}
 
 
 def parse_run_settings(settings_class: type, arguments: Sequence[str]) -> Any:
@@ -77,8 +78,11 @@ def check_unchanged(folder, stored_settings, class_names):
     def as_text(value):
         return flag_text(sorted(value) if isinstance(value, (tuple, list)) else value)
     changed = []
+    if folder.settings.get('random_crop'):
+        changed.append('random_crop was on, and there are views in its place')
     for name in UNCHANGEABLE_SETTINGS:
-        before, now = as_text(folder.settings.get(name)), as_text(stored_settings[name])
+        before = as_text(folder.settings.get(name, OLDER_VALUES.get(name)))
+        now = as_text(stored_settings[name])
         if before != now and not (name == 'weights_path' and is_same_file(before, now)):
             changed.append(f'{name} was {before}, not {now}')
     if changed:

@@ -9,6 +9,7 @@ import numpy as np
 
 from alexnet import LAYERS, AlexNet
 from inputs.class_names import read_class_names
+from inputs.views import central_view, evaluation_views
 from run_folder.checkpoint_files import tensorflow_path
 from run_folder.folder import check_small_file, is_run, read_settings
 from runtime.files import printable
@@ -19,7 +20,8 @@ class TrainedRun(NamedTuple):
     """A trained network as its run folder describes it."""
 
     class_names: list[str]
-    scale_size: tuple         # (width, height) in pixels, to which whole images are scaled
+    views: tuple              # of an image, over which validation averaged
+    horizontal_flip: bool     # whether mirror images are views, too
     image_mean: np.ndarray    # float32 [3], blue, green, red
     precision: str            # of matrix products, 'float32', 'tensorfloat32' or 'bfloat16'
     architecture: str         # 'alexnet' or 'caffenet'
@@ -51,9 +53,17 @@ def read_run(path: str, checkpoint: str | None = None) -> TrainedRun:
             text = f'{os.path.basename(error.filename or "")}: {error.strerror}'
         raise ValueError(f'{printable(path)} cannot be used: {text}') from error
     return TrainedRun(
-        class_names, tuple(settings['scale_size']), np.array(settings['image_mean'], np.float32),
+        class_names, stored_views(settings), settings.get('horizontal_flip', True),
+        np.array(settings['image_mean'], np.float32),
         settings['precision'], settings['architecture'],
         tuple(os.path.join(folder, 'checkpoints', name) for name in names))
+
+
+def stored_views(settings):
+    """Return the views that settings.json names; older ones had one, by its scale_size."""
+    if settings.get('views'):
+        return evaluation_views(settings['views'], settings['horizontal_flip'])
+    return (central_view(settings['scale_size']),)
 
 
 def read_description(folder):

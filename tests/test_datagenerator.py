@@ -1,3 +1,4 @@
+import collections
 import subprocess
 import sys
 
@@ -6,6 +7,7 @@ import numpy as np
 import pytest
 
 from datagenerator import ImageDataGenerator, draw_epoch
+from inputs.views import views_of
 from tests.helpers import ROOT, write_list
 
 
@@ -40,25 +42,22 @@ def test_an_epoch_follows_from_its_seed_and_number_alone(picture_list):
     first.reset_pointer()
     again.start_epoch(1)
     np.testing.assert_equal(first.epoch_order, again.epoch_order)
-    np.testing.assert_equal(first.epoch_order, draw_epoch(5, 1, 12, True, True))
-    other = draw_epoch(6, 1, 12, True, True)
+    np.testing.assert_equal(first.epoch_order, draw_epoch(5, 1, 12, True, 2))
+    other = draw_epoch(6, 1, 12, True, 2)
     assert other.order.tolist() != first.epoch_order.order.tolist()
-    assert other.flipped.tolist() != first.epoch_order.flipped.tolist()
+    assert other.views.tolist() != first.epoch_order.views.tolist()
 
 
 def test_epochs_are_those_of_runs_made_before():
     """A resumed run reads the rest of its epoch: these numbers were drawn by the first edition."""
-    order, flipped, corners = draw_epoch(5, 3, 8, True, True, (33, 29))
+    order, views = draw_epoch(5, 3, 8, True, 2)
     assert order.tolist() == [6, 1, 5, 0, 4, 7, 2, 3]
-    assert flipped.tolist() == [False, True, False, True, True, True, False, False]
-    assert corners.tolist() == [[7, 17], [15, 6], [25, 26], [33, 9], [31, 26], [8, 18], [25, 24],
-                                [31, 20]]
-    assert draw_epoch(5, 3, 8, True, True).corners is None
+    assert views.tolist() == [0, 1, 0, 1, 1, 1, 0, 0]
 
 
 def test_without_shuffle_and_flips_nothing_changes():
-    order, flipped, _ = draw_epoch(5, 3, 8, False, False)
-    assert order.tolist() == list(range(8)) and not flipped.any()
+    order, views = draw_epoch(5, 3, 8, False, 1)
+    assert order.tolist() == list(range(8)) and not views.any()
 
 
 def test_without_shuffle_the_order_is_the_lists(picture_list):
@@ -168,31 +167,24 @@ def corners(images):
     return [tuple(np.int32(image[0, 0, :2] + (104, 117))) for image in images]
 
 
-CROP = {'scale_size': (256, 256), 'crop_size': (227, 227), 'mean': (104, 117, 124)}
-
-
-def test_crops_are_central(place_list):
-    images, _ = ImageDataGenerator(place_list, **CROP).next_batch(1)
-    assert corners(images) == [(14, 14)]  # (256 - 227) // 2, as in Caffe
-    assert images.shape == (1, 227, 227, 3)
-
-
-def test_random_crops_are_anywhere(place_list):
-    data = ImageDataGenerator(place_list, random_crop=True, seed=1, **CROP)
+def test_an_epoch_takes_one_view_of_each_image(place_list):
+    data = ImageDataGenerator(place_list, views=views_of('crops', False), seed=1)
     first = corners(data.next_batch(200)[0])
+    counts = collections.Counter(first)
+    assert set(counts) == {(14, 14), (0, 0), (0, 29), (29, 0), (29, 29)}
+    assert 20 < min(counts.values()) and max(counts.values()) < 60  # of 200, 40 each on average
     data.reset_pointer()
-    second = corners(data.next_batch(200)[0])
-    assert first != second
-    for offsets in zip(*first, strict=True):
-        assert min(offsets) == 0 and max(offsets) == 29  # all 30 places, the last one too
+    assert corners(data.next_batch(200)[0]) != first
     data.start_epoch(0)
     assert corners(data.next_batch(200)[0]) == first
 
 
-def test_corners_stay_within_each_side(place_list):
-    data = ImageDataGenerator(place_list, scale_size=(256, 240), crop_size=(227, 230),
-                              random_crop=True, seed=1)
-    assert data.epoch_order.corners.max(0).tolist() == [10, 29]  # 240 - 230 rows, 256 - 227 columns
+def test_all_views_of_an_image_follow_each_other(place_list):
+    data = ImageDataGenerator(place_list, views=views_of('crops', False), all_views=True)
+    pixels, labels = data.next_pixels(3)
+    assert pixels.shape == (15, 227, 227, 3) and labels.shape == (3, 2)
+    assert data.rows_per_image == 5 and data.pointer == 3
+    assert corners(pixels - data.mean) == 3 * [(14, 14), (0, 0), (29, 0), (0, 29), (29, 29)]
 
 
 def test_shards_yield_the_batches_of_the_whole_list(picture_list):
@@ -210,4 +202,4 @@ def test_another_order_cancels_what_was_prefetched(picture_list):
     data.next_batch(4)
     data.start_epoch(1, pointer=3)
     got = numbers(data.next_batch(9)[0])
-    assert got == draw_epoch(5, 1, 12, True, False).order[3:].tolist()
+    assert got == draw_epoch(5, 1, 12, True, 1).order[3:].tolist()

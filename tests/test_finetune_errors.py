@@ -103,7 +103,7 @@ def test_images_are_left_out_before_steps_are_counted(
         images = [f'{dark_and_bright}/{n}.png {n % 2}' for n in range(5)]
         write_list(tmp_path / f'{part}.txt', [*images, f'{part}.png 1'])
     changes = {'train_file': str(tmp_path / 'train.txt'), 'val_file': str(tmp_path / 'val.txt'),
-               'random_crop': True}
+               'views': 'crops'}
     with pytest.raises(ValueError, match=r'(?s)train.txt:6: .*train.png: Pillow.*'
                                          r'val.txt:6: .*val.png: Pillow'):
         small_run(**changes)

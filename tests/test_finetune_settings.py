@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import finetune
+import predict
 from datagenerator import ImageDataGenerator
 from inputs.lists import read_datasets
 from runtime.tf1 import open_session, tf
@@ -87,23 +88,23 @@ def test_a_run_from_stored_features_equals_one_from_images(small_run, tmp_path, 
                                cache_dir=str(tmp_path / 'cache'), num_epochs=3)
     shown = capsys.readouterr().out
     assert 'features are not stored: cache_features is off' in shown
-    assert '15 images, 15 of them computed' in shown and '15 images, 0 of them computed' in shown
+    assert '15 views, 15 of them computed' in shown and '15 views, 0 of them computed' in shown
     assert_same_metrics(runs['off'], runs['cold'])
     assert_same_metrics(runs['off'], runs['warm'])
 
 
 @pytest.mark.slow
-def test_with_random_crop_only_validation_is_stored(small_run, tmp_path, capsys):
-    small_run('whole', num_epochs=1)  # stores features of uncropped images, of no use here
+def test_training_on_stored_crops_equals_that_on_images(small_run, tmp_path, capsys):
+    small_run('whole', num_epochs=1)  # stores features of whole pictures, of no use here
     capsys.readouterr()
-    runs = [small_run(mode, cache_features=mode, random_crop=True, learning_rate=1e-4)
-            for mode in ('auto', 'off')]
-    shown = capsys.readouterr().out
-    assert '5 images, 5 of them computed' in shown
-    assert 'features of the training images are not stored: random_crop' in shown
+    runs = [small_run(mode, cache_features=mode, views='crops', horizontal_flip=True,
+                      learning_rate=1e-4) for mode in ('auto', 'off')]
+    assert '150 views, 150 of them computed' in capsys.readouterr().out
     assert_same_metrics(*runs)
     settings = json.loads((tmp_path / 'auto' / 'settings.json').read_text())
     assert settings['scale_size'] == [256, 256]
+    predict.main([str(tmp_path / 'auto'), settings['val_file'], '--checkpoint', 'last'])
+    assert f'accuracy       {runs[0][-1]["val_accuracy"]:.4f}' in capsys.readouterr().out
 
 
 @pytest.mark.slow

@@ -1,7 +1,6 @@
 """Features: outputs of the frozen layers, computed once per image and stored on disk."""
 
 import contextlib
-import functools
 import hashlib
 import os
 import time
@@ -16,7 +15,7 @@ import datagenerator
 from alexnet import LAYERS
 from datagenerator import ImageDataGenerator
 from inputs.checks import KEY_BYTES, image_key
-from inputs.images import decoder_fingerprint, describe, load_pixels
+from inputs.images import decoder_fingerprint, describe
 from inputs.prefetch import prefetch_map
 from runtime.command import progress_bar
 from runtime.tf1 import tf
@@ -40,15 +39,16 @@ class CacheOptions(NamedTuple):
 class StoredBatches:
     """The batches of an ImageDataGenerator, with features in place of images.
 
-    Order and mirror images are the generator's.
+    Order and views are the generator's.
     array: float32 [rows, ...].
-    rows: int64 [2, n]. rows[0, i] is the row of image i's features, rows[1, i] that of its mirror
-        image; i counts the images of the generator's shard.
+    rows: int64 [views, n], the row of the features of each view of image i; i counts the images of
+        the generator's shard.
     """
 
     def __init__(self, generator: ImageDataGenerator, array: np.ndarray, rows: np.ndarray):
         self.generator, self.array, self.rows = generator, array, rows
         self.data_size, self.start_epoch = generator.data_size, generator.start_epoch
+        self.rows_per_image = generator.rows_per_image
         self.eval_batch_size = 1024  # features take at most a seventeenth of an image's memory
 
     @property
@@ -57,7 +57,10 @@ class StoredBatches:
         return self.generator.pointer
 
     def batches(self, batch_size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yield the remaining batches: features, float32 [n, ...], and one-hot float32 labels."""
+        """Yield the remaining batches: features, float32 [rows, ...], and one-hot labels.
+
+        labels: float32 [n, num_classes]. rows: n, or n times the views if the generator takes all.
+        """
         starts = range(self.pointer, self.data_size, batch_size)
         with ThreadPoolExecutor(1) as pool:
             indices = (self.generator.take_indices(batch_size) for _ in starts)
@@ -66,8 +69,11 @@ class StoredBatches:
     def read(self, indices):
         """Return features and one-hot labels; indices: int [n], positions in the list."""
         _, count = self.generator.shard
-        flipped = self.generator.epoch_order.flipped[indices].astype(int)
-        return self.array[self.rows[flipped, indices // count]], self.generator.one_hot(indices)
+        if self.generator.all_views:
+            rows = self.rows[:, indices // count].T.ravel()
+        else:
+            rows = self.rows[self.generator.epoch_order.views[indices], indices // count]
+        return self.array[rows], self.generator.one_hot(indices)
 
 
 def feature_layer(trained_layers):
@@ -76,33 +82,28 @@ def feature_layer(trained_layers):
 
 
 def cache_features_of(session, model, layer, generators, cache, broken):
-    """Return (cached, reason): {generator: StoredBatches}, and why other generators are missing.
+    """Return (a StoredBatches per ImageDataGenerator, None), or (None, why there are none).
 
     session, model: the AlexNet with its weights.
     layer: name of the layer whose output is stored, or None.
-    generators: ImageDataGenerators; as many as possible are cached. reason: None if all are.
     cache: CacheOptions.
     broken: {path: message}, to which images that cannot be decoded are added; with any, the caller
         must not use the StoredBatches.
     """
     if cache.mode == 'off':
-        return {}, 'cache_features is off'
+        return None, 'cache_features is off'
     if not layer:
-        return {}, 'a convolution is trained, and only the input of fc6, fc7 or fc8 is stored'
-    fixed = [generator for generator in generators if not generator.random_crop]
-    fingerprint = network_fingerprint(
-        session, model, layer, cache.precision, generators[0].scale_size)
-    folder = make_folder(cache.folder, fingerprint)
+        return None, 'a convolution is trained, and only the input of fc6, fc7 or fc8 is stored'
+    folder = make_folder(
+        cache.folder, network_fingerprint(session, model, layer, cache.precision))
 
     def compute(pixels):
         return session.run(model.outputs[layer], {model.images: pixels})
     try:
         shape = model.outputs[layer].shape.as_list()[1:]
-        stored = store_batches(fixed, folder, layer, shape, compute, cache, broken)
+        return store_batches(generators, folder, layer, shape, compute, cache, broken), None
     except NotEnoughSpace as error:
-        return {}, str(error)
-    reason = 'random_crop cuts other pixels in each epoch' if len(fixed) < len(generators) else None
-    return dict(zip(fixed, stored, strict=True)), reason
+        return None, str(error)
 
 
 def make_folder(cache_dir, name):
@@ -116,18 +117,17 @@ def make_folder(cache_dir, name):
     return folder
 
 
-def network_fingerprint(session, model, layer, precision, scale_size):
-    """Return a name of a layer's features that changes with everything they depend on.
+def network_fingerprint(session, model, layer, precision):
+    """Return a name of a layer's features that changes with what all of them depend on.
 
-    They depend on weights, architecture, precision, scale_size, code and libraries.
+    They depend on weights, architecture, precision, code and libraries.
     """
     digest = hashlib.blake2b(digest_size=KEY_BYTES)
     for module in COMPUTED_BY:
         with open(module.__file__, 'rb') as code:
             digest.update(code.read())
     order = BLOCK_ENDS[model.architecture]
-    digest.update(f'{order} {precision} {scale_size} {tf.__version__} '
-                  f'{decoder_fingerprint()}'.encode())
+    digest.update(f'{order} {precision} {tf.__version__} {decoder_fingerprint()}'.encode())
     last = 'conv5' if layer == 'pool5' else layer
     computed = LAYERS[:LAYERS.index(last) + 1]
     for values in session.run([model.variables[layer] for layer in computed]):
@@ -145,35 +145,27 @@ def store_batches(generators, folder, layer, shape, compute, cache, broken):
     cache, broken: as in cache_features_of.
     """
     start = time.monotonic()
-    parts = [(generator.image_list.shard(*generator.shard), generator.horizontal_flip)
+    parts = [(generator.image_list.shard(*generator.shard), generator.views)
              for generator in generators]
     width, fraction = int(np.prod(shape)), 1 if cache.mode == 'on' else 0.5
     with FeatureStore(folder, width) as store:
-        rows, computed = store_features(
-            store, parts, loader_of(generators[0]), compute, fraction, cache.num_threads,
-            progress_bar(f'computing {layer}'), broken)
+        rows, computed = store_features(store, parts, compute, fraction, cache.num_threads,
+                                        progress_bar(f'computing {layer}'), broken)
         array = store.read().reshape(-1, *shape)
     if not broken:
         rate = computed / (time.monotonic() - start)
         count = sum(part.size for part in rows)
-        print(f'{layer} of {count:,} images, {computed:,} of them computed now ({rate:.0f} '
-              f'images/s), is stored in {folder}, {array.nbytes / 1e6:,.0f} MB')
+        print(f'{layer} of {count:,} views, {computed:,} of them computed now '
+              f'({rate:.0f} views/s), is stored in {folder}, {array.nbytes / 1e6:,.0f} MB')
     return [StoredBatches(generator, array, part)
             for generator, part in zip(generators, rows, strict=True)]
 
 
-def loader_of(generator):
-    """Return the function (path, out=array) that loads a generator's images, central crops."""
-    return functools.partial(
-        load_pixels, scale_size=generator.scale_size, crop_size=generator.crop_size)
-
-
-def store_features(store, parts, load, compute, fraction, num_threads, progress, broken):
+def store_features(store, parts, compute, fraction, num_threads, progress, broken):
     """Compute and store the features of image lists that a FeatureStore lacks.
 
     store: an open FeatureStore.
-    parts: pairs (ImageList, whether features of mirror images are wanted too).
-    load: function (path, out=array) that writes pixels to out, uint8 [227, 227, 3].
+    parts: pairs (ImageList, views of each image).
     compute: function of pixels, uint8 [n, 227, 227, 3], that returns float32 [n, ...].
     fraction: of the free disk space that may be used, 0..1.
     num_threads: that decode; None: one per core.
@@ -182,11 +174,11 @@ def store_features(store, parts, load, compute, fraction, num_threads, progress,
     Returns ([rows of each part] as StoredBatches takes them, number of features computed); rows of
     broken images are -1. Raises NotEnoughSpace before computing, OSError if the disk fills later.
     """
-    keys = [image_keys(image_list, mirrored, broken) for image_list, mirrored in parts]
+    keys = [image_keys(image_list, views, broken) for image_list, views in parts]
     missing = find_missing(store, parts, keys)
     before, count = store.count, sum(len(wanted) for wanted in missing.values())
     store.check_space(count, fraction)
-    compute_features(store, missing, load, compute, num_threads, progress, broken)
+    compute_features(store, missing, compute, num_threads, progress, broken)
     rows = []
     for part_keys in keys:
         numbers = [[store.rows.get(key, -1) for key in row_keys] for row_keys in part_keys]
@@ -194,28 +186,33 @@ def store_features(store, parts, load, compute, fraction, num_threads, progress,
     return rows, store.count - before
 
 
-def image_keys(image_list, mirrored, broken):
-    """Return the keys of listed images, and of their mirror images if wanted: [1 or 2][n].
+def image_keys(image_list, views, broken):
+    """Return the keys of the views of listed images, [views][n].
 
     The key of a missing image is None, and its path is added to `broken`, {path: message}.
     """
-    keys = [[], []] if mirrored else [[]]
-    for flipped, row in enumerate(keys):
-        for path in image_list.paths:
-            try:
-                row.append(image_key(path, bool(flipped)))
-            except (OSError, ValueError) as error:
-                broken[path] = describe(path, error)
-                row.append(None)
-    return keys
+    files = []
+    for path in image_list.paths:
+        try:
+            files.append(image_key(path))
+        except (OSError, ValueError) as error:
+            broken[path] = describe(path, error)
+            files.append(None)
+    return [[key and view_key(key, view) for key in files] for view in views]
+
+
+def view_key(file_key, view):
+    """Return 16 bytes that differ per image_key of a file, and per View of it."""
+    text = repr(tuple(view)).encode()
+    return hashlib.blake2b(text, key=file_key, digest_size=KEY_BYTES).digest()
 
 
 def find_missing(store, parts, keys):
-    """Return {path: {key: whether it is the mirror image's}} of features that a store lacks."""
+    """Return {path: {key: View}} of features that a store lacks."""
     missing = {}
-    for (image_list, _), part_keys in zip(parts, keys, strict=True):
-        for flipped, row_keys in enumerate(part_keys):
+    for (image_list, views), part_keys in zip(parts, keys, strict=True):
+        for view, row_keys in zip(views, part_keys, strict=True):
             for path, key in zip(image_list.paths, row_keys, strict=True):
                 if key and key not in store.rows:
-                    missing.setdefault(path, {})[key] = bool(flipped)
+                    missing.setdefault(path, {})[key] = view
     return missing

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from alexnet import IMAGE_SIZE, LAYERS, AlexNet
+from alexnet import IMAGE_SIZE, LAYERS, AlexNet, mean_log_probabilities
 from runtime.tf1 import assign_values, tf
 from training.devices import Devices
 from training.histograms import step_summaries
@@ -23,9 +23,10 @@ class Replica:
     keep_prob: tf.Tensor      # scalar, 1 unless fed
     batch_count: tf.Tensor    # scalar, images of the batch on all devices; n unless fed
     learning_rate: tf.Tensor  # scalar, of the next step
-    loss_sum: tf.Tensor       # scalar, cross-entropy summed over the rows, nats
-    correct: tf.Tensor        # scalar float, rows whose label has the largest logit
-    predictions: tuple        # int32 [n], class of the largest logit; float32 [n], its probability
+    # Of the mean probabilities over the views of each image:
+    loss_sum: tf.Tensor       # scalar, cross-entropy summed over the images, nats
+    correct: tf.Tensor        # scalar float, images whose label has the largest probability
+    predictions: tuple        # int32 [n], class of the largest probability; float32 [n], that one
     train_op: tf.Operation
     summaries: tf.Tensor      # serialized histograms of the trained layers
 
@@ -53,31 +54,38 @@ class TrainingGraph(NamedTuple):
 
         input_name: 'images' for pixels, 'x' for images minus the mean, or the layer whose output
             `values` replace.
-        values: [n, ...], uint8 for 'images', else float32.
+        values: [n * views, ...], uint8 for 'images', else float32; training takes one view.
         labels: one-hot float32 [n, num_classes].
         batch_count: images of the whole batch, on all machines.
         keep_prob: fraction of outputs that dropout keeps, above 0 to 1.
         """
         values, labels = pad_rows(values, labels, len(self.replicas))
-        feed = {}
+        num_views, feed = len(values) // len(labels), {}
         for number, replica in enumerate(self.replicas):
             start, stop = (len(labels) * n // len(self.replicas) for n in (number, number + 1))
-            feed.update({replica.model.tensor(input_name): values[start:stop],
+            part = values[start * num_views:stop * num_views]
+            feed.update({replica.model.tensor(input_name): part,
                          replica.labels: labels[start:stop],
                          replica.batch_count: batch_count, replica.keep_prob: keep_prob})
         return feed
 
 
 def pad_rows(values, labels, count):
-    """Return values and labels with at least `count` rows; rows of zeros are appended.
+    """Return values and labels of at least `count` images; rows of zeros are appended.
 
     TensorFlow cannot pool and split a batch without rows. A row whose label is all zeros adds
     nothing to the loss and to the correct rows.
     """
-    if len(labels) >= count:
+    missing = count - len(labels)
+    if missing <= 0:
         return values, labels
-    return tuple(np.concatenate([rows, np.zeros((count - len(rows), *rows.shape[1:]), rows.dtype)])
-                 for rows in (values, labels))
+    num_views = len(values) // len(labels) if len(labels) else 1
+    return append_zeros(values, missing * num_views), append_zeros(labels, missing)
+
+
+def append_zeros(array, count):
+    """Return an array with `count` more rows of zeros."""
+    return np.concatenate([array, np.zeros((count, *array.shape[1:]), array.dtype)])
 
 
 def build_training_graph(setup: TrainingSetup, devices: Devices) -> TrainingGraph:
@@ -143,11 +151,16 @@ def trained_variables(model, setup):
 
 
 def measure(labels, logits):
-    """Return (loss_sum, correct, predictions) of a Replica; labels, logits: [n, num_classes]."""
-    losses = tf.nn.softmax_cross_entropy_with_logits_v2(labels, logits)
-    classes = tf.argmax(logits, 1, output_type=tf.int32)
+    """Return (loss_sum, correct, predictions) of a Replica.
+
+    labels: [n, num_classes]. logits: [n * views, num_classes].
+    """
+    log_probabilities = mean_log_probabilities(logits, tf.shape(labels)[0])
+    losses = -tf.reduce_sum(labels * log_probabilities, 1)
+    classes = tf.argmax(log_probabilities, 1, output_type=tf.int32)
     correct = tf.reduce_sum(labels * tf.one_hot(classes, int(labels.shape[1])))
-    return tf.reduce_sum(losses), correct, (classes, tf.reduce_max(tf.nn.softmax(logits), 1))
+    probabilities = tf.exp(tf.reduce_max(log_probabilities, 1))
+    return tf.reduce_sum(losses), correct, (classes, probabilities)
 
 
 def dropout_seed(seed, step):

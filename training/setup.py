@@ -7,10 +7,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from alexnet import IMAGE_SIZE, LAYERS
+from alexnet import LAYERS
 from inputs.checks import gather_broken, list_fingerprint
 from inputs.images import IMAGENET_MEAN
 from inputs.lists import Datasets, ImageList
+from inputs.views import views_of
 from runtime.flags import flag_text
 from training.optimizer import balanced_weights
 from training.workers import Workers
@@ -41,6 +42,7 @@ class TrainingSetup(NamedTuple):
     class_weights: np.ndarray     # float32 [num_classes], weight in the loss of a class's images
     seed: int
     architecture: str = 'alexnet'  # or 'caffenet'
+    batch_size: int = 64           # images per step, of all devices
 
     @property
     def pretrained_layers(self) -> tuple[str, ...]:
@@ -55,12 +57,22 @@ def make_setup(settings, datasets: Datasets, weights_path: str | None,
     trained, scratch = choose_layers(settings.train_layers, settings.skip_layers, weights_path)
     is_balanced = settings.class_weights == 'balanced'
     weights = balanced_weights(train.labels, num_classes) if is_balanced else np.ones(num_classes)
-    num_steps = settings.num_epochs * math.ceil(len(train.paths) / settings.batch_size)
+    batch_size = settings.batch_size or default_batch_size(len(train.paths))
+    num_steps = settings.num_epochs * math.ceil(len(train.paths) / batch_size)
     return TrainingSetup(
         num_classes, weights_path, trained, scratch, settings.optimizer, settings.learning_rate,
         settings.lr_schedule, num_steps, settings.momentum, settings.weight_decay,
         settings.pretrained_lr_mult, settings.label_smoothing, np.float32(weights), settings.seed,
-        architecture)
+        architecture, batch_size)
+
+
+def default_batch_size(num_images: int) -> int:
+    """Return the batch size for a number of training images.
+
+    Half as many updates of the weights are a fifth less time, and leave enough of them in an epoch
+    of 1,000 images, but not of 200 (docs/accuracy.md).
+    """
+    return 128 if num_images >= 1000 else 64
 
 
 def choose_weights(weights_path: str, architecture: str, stored: dict | None,
@@ -108,18 +120,14 @@ def choose_layers(train_layers, skip_layers, weights_path):
     return trained, tuple(layer for layer in trained if layer in skipped)
 
 
-def scale_size(random_crop: bool) -> tuple[int, int]:
-    """Return (width, height), in pixels, to which images are scaled before cropping to 227x227."""
-    return (256, 256) if random_crop else (IMAGE_SIZE, IMAGE_SIZE)
-
-
 def settings_to_store(settings: dict, setup: TrainingSetup, datasets: Datasets) -> dict:
     """Return the dict for settings.json: the settings, with the choices for `auto` and None."""
+    first_view = views_of(settings['views'], settings['horizontal_flip'])[0]
     return {**settings, 'resume': None, 'num_classes': setup.num_classes,
             'weights_path': setup.weights_path or 'none', 'architecture': setup.architecture,
             'train_layers': setup.trained_layers, 'skip_layers': setup.scratch_layers,
-            'image_mean': IMAGENET_MEAN.tolist(),
-            'scale_size': scale_size(settings['random_crop']),
+            'batch_size': setup.batch_size, 'image_mean': IMAGENET_MEAN.tolist(),
+            'scale_size': first_view.scale_size,
             'train_images': len(datasets.train.paths), 'val_images': len(datasets.val.paths)}
 
 

@@ -3,15 +3,15 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from alexnet import IMAGE_SIZE, AlexNet
+from alexnet import AlexNet
 from datagenerator import ImageDataGenerator
 from inputs.checks import find_broken, gather_broken
 from inputs.images import load_image
 from inputs.lists import BrokenImages, Datasets
+from inputs.views import evaluation_views, views_of
 from runtime.command import progress_bar
 from runtime.tf1 import tf
 from training.feature_cache import CacheOptions, StoredBatches, cache_features_of, feature_layer
-from training.setup import scale_size
 from training.workers import Workers
 
 
@@ -22,23 +22,23 @@ class BatchSource(NamedTuple):
     batches: ImageDataGenerator | StoredBatches
 
 
-def make_generators(datasets: Datasets, *, horizontal_flip: bool, random_crop: bool, seed: int,
+def make_generators(datasets: Datasets, *, views: str, horizontal_flip: bool, seed: int,
                     num_threads: int | None,
                     shard: tuple[int, int] = (0, 1)) -> list[ImageDataGenerator]:
     """Return the ImageDataGenerators of the training and the validation list.
 
-    horizontal_flip: mirror half of the training images in each epoch.
-    random_crop: crop training images at random places, validation images at the centre.
-    seed: of image order, mirroring and cropping.
+    views, horizontal_flip: the settings. An epoch of training takes one of views_of(...) of each
+        image, validation all of evaluation_views(...).
+    seed: of image order and views.
     num_threads: that decode images; None: one per core.
     shard: (rank, number of workers).
     """
-    options = {'nb_classes': len(datasets.class_names), 'scale_size': scale_size(random_crop),
-               'crop_size': (IMAGE_SIZE, IMAGE_SIZE), 'seed': seed, 'num_threads': num_threads,
+    options = {'nb_classes': len(datasets.class_names), 'seed': seed, 'num_threads': num_threads,
                'shard': shard}
-    return [ImageDataGenerator(datasets.train, horizontal_flip, shuffle=True,
-                               random_crop=random_crop, **options),
-            ImageDataGenerator(datasets.val, **options)]
+    return [ImageDataGenerator(datasets.train, shuffle=True,
+                               views=views_of(views, horizontal_flip), **options),
+            ImageDataGenerator(datasets.val, all_views=True,
+                               views=evaluation_views(views, horizontal_flip), **options)]
 
 
 def make_sources(session: tf.Session, model: AlexNet, generators: list[ImageDataGenerator],
@@ -72,16 +72,14 @@ def find_sources(session, model, generators, trained_layers, cache, broken):
     Others: see make_sources. Raises ValueError if cache_features is on and cannot be.
     """
     layer = feature_layer(trained_layers)
-    cached, reason = cache_features_of(session, model, layer, generators, cache, broken)
-    if reason and cache.mode == 'on':
+    stored, reason = cache_features_of(session, model, layer, generators, cache, broken)
+    if stored:
+        return [BatchSource(layer, batches) for batches in stored]
+    if cache.mode == 'on':
         raise ValueError(f'cache_features is on, but {reason}')
-    uncached = [generator for generator in generators if generator not in cached]
-    if uncached:
-        which = 'features of the training images' if cached else 'features'
-        print(f'{which} are not stored: {reason}')
-        broken.update(find_undecodable(uncached, cache))
-    return [BatchSource(layer, cached[generator]) if generator in cached
-            else BatchSource('images', generator) for generator in generators]
+    print(f'features are not stored: {reason}')
+    broken.update(find_undecodable(generators, cache))
+    return [BatchSource('images', generator) for generator in generators]
 
 
 def find_undecodable(generators, cache):

@@ -62,7 +62,7 @@ def evaluate(session: tf.Session, graph: TrainingGraph, source: BatchSource, wor
              batch_size: int, after_batch: Callable[[], None] = lambda: None) -> EvaluationResult:
     """Evaluate on the validation list; each of several workers computes its shard of it.
 
-    batch_size: images per batch, or more if `source` allows it.
+    batch_size: rows per batch, or more if `source` allows it; each view of an image is a row.
     after_batch: function that is called after each batch.
     Raises FloatingPointError as soon as the loss is not finite.
     """
@@ -71,7 +71,7 @@ def evaluate(session: tf.Session, graph: TrainingGraph, source: BatchSource, wor
     loss_sum = correct = 0.0
     fetches = graph.loss_sum, graph.correct, graph.predictions
     predictions = []
-    batch_size = max(batch_size, batches.eval_batch_size)
+    batch_size = max(1, max(batch_size, batches.eval_batch_size) // batches.rows_per_image)
     for number, batch in enumerate(with_counts(batches, batch_size, 'validation')):
         values, labels, count = batch
         feed = graph.feed(source.input_name, values, labels, count)

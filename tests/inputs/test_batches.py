@@ -9,7 +9,7 @@ import pytest
 
 from inputs.batches import (
     BATCHES_AHEAD,
-    IMAGES_AHEAD,
+    BYTES_AHEAD,
     IMAGES_PER_TASK,
     load_batches,
     prefetch_batches,
@@ -20,7 +20,7 @@ SHAPE = (2, 2, 3)
 
 
 def load_digit(item, out):
-    """Fill an array with the number that an item is; raises ValueError as load_pixels does."""
+    """Fill an array with the number that an item is; raises ValueError as load_views does."""
     if not item.isdigit():
         raise ValueError(f'{item}: broken')
     out[:] = int(item)
@@ -50,9 +50,10 @@ def test_errors_come_with_their_batch_and_row():
     assert str(got[1][1][3]) == 'y: broken' and len(got[2][0]) == 0
 
 
-@pytest.mark.parametrize('batch_size', [1, 16, 100])
+@pytest.mark.parametrize('batch_size', [1, 4, 100])
 def test_so_many_are_loaded_early_and_no_more(batch_size):
-    """The bound is of batches, or of images where batches are small."""
+    """The bound is of batches, or of bytes where batches are small."""
+    shape = (BYTES_AHEAD // 10, 1, 1)
     started, lock = [0], threading.Lock()
 
     def load(item, out):
@@ -60,10 +61,10 @@ def test_so_many_are_loaded_early_and_no_more(batch_size):
             started[0] += 1
     early = []
     with ThreadPoolExecutor(4) as pool:
-        batches = split(range(600), batch_size)
-        for number, _ in enumerate(prefetch_batches(load, batches, SHAPE, pool, batch_size), 1):
+        batches = split(range(4 * batch_size + 40), batch_size)
+        for number, _ in enumerate(prefetch_batches(load, batches, shape, pool, batch_size), 1):
             early.append(started[0] - number * batch_size)
-    assert max(early) <= max(BATCHES_AHEAD * batch_size, IMAGES_AHEAD + batch_size)
+    assert max(early) <= max(BATCHES_AHEAD * batch_size, 10 + batch_size)
 
 
 def test_nothing_is_loaded_once_the_batches_are_closed():

@@ -36,11 +36,11 @@ def test_scores_per_class():
     np.testing.assert_allclose(f1, [0.8, 0.5, 0, 0])
 
 
-def evaluate(labels, logits, names):
+def evaluate(labels, log_probabilities, names):
     """Evaluate in two batches, the second of one image."""
     evaluation = Evaluation([f'{n}.jpg' for n in range(len(labels))], np.array(labels), names)
     for positions in (np.arange(len(labels) - 1), np.array([len(labels) - 1])):
-        evaluation.add(positions, np.float32(logits)[positions])
+        evaluation.add(positions, np.float32(log_probabilities)[positions])
     return evaluation.evaluate()
 
 
@@ -53,9 +53,8 @@ def test_many_classes_are_evaluated_without_a_matrix():
 
 
 def test_means_are_over_images_and_mistakes_begin_with_the_surest():
-    # softmax gives back the numbers whose logarithms these are, whatever is added to a row.
-    logits = np.log([[0.7, 0.2, 0.1], [0.6, 0.3, 0.1], [0.1, 0.8, 0.1]])
-    evaluation = evaluate([0, 1, 2], logits + [[0], [50], [-50]], ['a', 'b', 'c'])
+    log_probabilities = np.log([[0.7, 0.2, 0.1], [0.6, 0.3, 0.1], [0.1, 0.8, 0.1]])
+    evaluation = evaluate([0, 1, 2], log_probabilities, ['a', 'b', 'c'])
     assert evaluation['images'] == 3 and evaluation['accuracy'] == pytest.approx(1 / 3)
     assert evaluation['loss'] == pytest.approx(-np.log([0.7, 0.3, 0.1]).mean(), abs=1e-5)
     assert 'top5_accuracy' not in evaluation

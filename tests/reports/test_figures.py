@@ -120,13 +120,14 @@ def test_mistakes_are_explained_by_both_of_their_classes(capsys):
     asked = []
 
     def explain(images, classes):
-        asked.append((images[:, 0, 0].tolist(), classes))
-        heat = np.zeros((len(images), 13, 13), np.float32)
-        heat[range(len(images)), classes] = 1
+        asked.append((images.dtype, images[:, 0, 0].tolist(), classes))
+        heat = np.zeros((len(images), 2, 13, 13), np.float32)
+        for maps, pair in zip(heat, classes, strict=True):
+            maps[(0, 1), pair] = 1
         return heat
     given = [mistake._replace(numbers=(n, 12)) for n, mistake in enumerate(mistakes(2))]
-    explained = explain_mistakes(given, np.float32([100, 0, 0]), explain)
-    assert asked == [([[100, 0, 0], [100, 30, 0]], [0, 1]), ([[100, 0, 0], [100, 30, 0]], [12, 12])]
+    explained = explain_mistakes(given, explain)
+    assert asked == [(np.uint8, [[200, 0, 0], [200, 30, 0]], [(0, 12), (1, 12)])]
     for n, mistake in enumerate(explained):
         assert mistake[:4] == given[n][:4] and len(mistake.overlays) == 2
         for row, shown in zip((n, 12), mistake.overlays, strict=True):
@@ -139,9 +140,9 @@ def test_heatmaps_that_fail_cost_themselves_alone(capsys):
     def explain(images, classes):
         raise ValueError('no gradient\nat all')
     given = mistakes(2)
-    assert explain_mistakes(given, np.zeros(3), explain) == given
+    assert explain_mistakes(given, explain) == given
     shown = capsys.readouterr().err
     assert shown == ('error: the report has no heatmaps, which could not be computed: '
                      'no gradient\n')
-    assert explain_mistakes([], np.zeros(3), explain) == []
-    assert explain_mistakes(given, np.zeros(3), None) == given
+    assert explain_mistakes([], explain) == []
+    assert explain_mistakes(given, None) == given

@@ -3,15 +3,18 @@ import numpy as np
 import pytest
 
 from alexnet import LAYERS, AlexNet
+from reports.figures import Mistake, explain_mistakes
 from reports.heatmaps import (
     Heatmaps,
     grad_cam,
     heatmap_sheet,
-    make_views,
+    make_report_functions,
     overlay,
     scale_up,
 )
 from runtime.tf1 import assign_values, open_session, tf
+
+PAIRS = (2, 0), (0, 1), (1, 2)  # of classes, one per image of `network`
 
 
 def by_hand(features, weights, number):
@@ -46,30 +49,55 @@ def test_without_anything_for_a_class_there_is_no_heat():
 
 @pytest.fixture(scope='module')
 def network():
-    """(session, images, AlexNet of random weights for 3 classes, its Heatmaps)."""
+    """(session, uint8 images, AlexNet of random weights for 3 classes, its Heatmaps)."""
     with tf.Graph().as_default() as graph, open_session() as session:
         tf.set_random_seed(0)
-        x = tf.placeholder(tf.float32, [None, 227, 227, 3])
-        model = AlexNet(x, 1.0, 3, LAYERS)
+        model = AlexNet(tf.placeholder(tf.uint8, [None, 227, 227, 3]), 1.0, 3, LAYERS)
         heatmaps = Heatmaps(model)
         session.run(tf.global_variables_initializer())
         graph.finalize()  # no operation is made later
-        images = np.random.RandomState(0).uniform(-100, 100, (2, 227, 227, 3))
+        images = np.random.RandomState(0).randint(0, 256, (3, 227, 227, 3)).astype(np.uint8)
         yield session, images, model, heatmaps
 
 
-def test_conv5_in_place_of_images_gives_the_same_heat(network):
+def one_by_one(network):
+    """Return the heatmaps for PAIRS, float32 [3, 2, 13, 13], each computed from pixels alone."""
+    session, images, _, heatmaps = network
+    return np.array([[heatmaps.compute(session, 'images', images[n:n + 1], [number])[0]
+                      for number in pair] for n, pair in enumerate(PAIRS)])
+
+
+def test_each_input_gives_the_same_heat(network):
     session, images, model, heatmaps = network
-    expected = heatmaps.compute(session, 'x', images, [2, 0])
-    conv5 = session.run(model.outputs['conv5'], {model.x: images})
-    assert expected.shape == (2, 13, 13) and expected.max() == 1
-    np.testing.assert_allclose(heatmaps.compute(session, 'conv5', conv5, [2, 0]), expected,
-                               atol=1e-4)
+    expected = heatmaps.compute(session, 'images', images, [2, 0, 1])
+    assert expected.shape == (3, 13, 13) and expected.max() == 1
+    conv5 = session.run(model.outputs['conv5'], {model.images: images})
+    for name, values in (('x', images - np.float32([104, 117, 124])), ('conv5', conv5)):
+        np.testing.assert_allclose(heatmaps.compute(session, name, values, [2, 0, 1]), expected,
+                                   atol=1e-5)
+
+
+def test_several_classes_have_the_heat_of_images_one_by_one(network):
+    session, images, _, heatmaps = network
+    maps = heatmaps.compute_for_classes(session, images, PAIRS)
+    np.testing.assert_allclose(maps, one_by_one(network), rtol=0, atol=1e-5)
+
+
+def test_for_several_classes_an_image_is_fed_once(network, monkeypatch):
+    session, images, _, heatmaps = network
+    run, fed = session.run, []
+
+    def noted(fetches, feed):
+        fed.append([(values.dtype, len(values)) for values in feed.values()])
+        return run(fetches, feed)
+    monkeypatch.setattr(session, 'run', noted)
+    heatmaps.compute_for_classes(session, images, PAIRS)
+    assert fed == [[(np.uint8, 3)], [(np.float32, 6), (int, 6)]]
 
 
 def test_each_class_of_an_image_has_its_own_heat(network):
     session, images, _, heatmaps = network
-    maps = [heatmaps.compute(session, 'x', images[:1], [number]) for number in range(3)]
+    maps = [heatmaps.compute(session, 'images', images[:1], [number]) for number in range(3)]
     assert np.abs(maps[0] - maps[1]).max() > 0.1 and np.abs(maps[1] - maps[2]).max() > 0.1
 
 
@@ -100,14 +128,26 @@ def test_a_sheet_has_the_image_and_a_tile_per_class():
     assert (sheet[:227, 229:229 + 227, 2] > 200).all()
 
 
-def test_views_explain_the_best_epoch(network):
+def test_the_report_explains_the_best_epoch(network):
     """Its fc8 is all zeros here, so that nothing speaks for any class."""
     session, images, model, heatmaps = network
-    values = session.run(model.variables['fc8'])
+    values, loaded = session.run(model.variables['fc8']), []
 
     def load_best(session):
         assign_values(session, model.variables['fc8'], [0 * value for value in values])
-    assert heatmaps.compute(session, 'x', images, [2, 0]).any()
-    fetch_conv1, explain = make_views(session, heatmaps, load_best)
-    assert not explain(images, [2, 0]).any() and fetch_conv1().shape == (11, 11, 3, 96)
+        loaded.append(session)
+    assert one_by_one(network).any((2, 3)).all()
+    fetch_conv1, explain = make_report_functions(session, heatmaps, load_best)
+    assert fetch_conv1().shape == (11, 11, 3, 96) and not loaded
+    assert not explain(images, PAIRS).any() and loaded == [session]
     assign_values(session, model.variables['fc8'], values)
+
+
+def test_mistakes_in_the_report_have_the_heat_of_images_one_by_one(network):
+    session, images, _, heatmaps = network
+    _, explain = make_report_functions(session, heatmaps, lambda session: None)
+    given = [Mistake(image, 'ant', 'bee', 0.5, pair)
+             for image, pair in zip(images, PAIRS, strict=True)]
+    for mistake, pair in zip(explain_mistakes(given, explain), one_by_one(network), strict=True):
+        for shown, heatmap in zip(mistake.overlays, pair, strict=True):
+            np.testing.assert_allclose(shown, np.float32(overlay(mistake.image, heatmap)), atol=1)

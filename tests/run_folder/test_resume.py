@@ -78,9 +78,25 @@ def test_a_run_without_a_checkpoint_starts_anew(begun):
     assert progress == Progress() and rows == []
 
 
+@pytest.mark.parametrize('random_crop', [False, True])
+def test_a_run_of_before_there_were_views_saw_whole_pictures(begun, random_crop):
+    def make_older(settings):
+        del settings['views']
+        return {**settings, 'random_crop': random_crop}
+    change_stored(begun[0], make_older)
+    settings = parse_run_settings(Settings, ['--resume', begun[0]])
+    stored = {**begun[1], 'views': settings.views}
+    with RunFolder(begun[0]) as folder:
+        if random_crop:
+            with pytest.raises(ValueError, match='random_crop was on, and there are views in its'):
+                read_resume_state(SingleWorker(), folder, stored, CLASS_NAMES)
+        else:
+            assert read_resume_state(SingleWorker(), folder, stored, CLASS_NAMES)[1] == []
+
+
 @pytest.mark.parametrize('changed, class_names, named', [
-    ({'seed': 7, 'precision': 'bfloat16'}, CLASS_NAMES,
-     'seed was 0, not 7; precision was float32, not bfloat16'),
+    ({'seed': 7, 'precision': 'bfloat16', 'views': 'crops'}, CLASS_NAMES,
+     'seed was 0, not 7; views was whole, not crops; precision was float32, not bfloat16'),
     ({}, ['ant', 'owl', 'bee'], 'the classes are not those of its labels.txt')])
 def test_another_run_is_refused(begun, changed, class_names, named):
     stored = {**begun[1], **changed}

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from alexnet import IMAGE_SIZE, LAYERS
+from inputs.views import central_view, views_of
 from run_folder.folder import FORMAT
 from run_folder.trained_run import read_run, rebuild_network
 from runtime.tf1 import tf
@@ -25,7 +26,7 @@ def restore(path, checkpoint=None):
 def test_a_finished_run_is_read_and_restored(finished_run, all_weights_file):
     run, variables = restore(finished_run)
     assert run.class_names == ['ant', 'bee', 'Käfer', 'red fox', 'eel', 'owl', 'yak']
-    assert run.scale_size == (227, 227) and run.image_mean.tolist() == [104, 117, 124]
+    assert run.views == (central_view((227, 227)),) and run.image_mean.tolist() == [104, 117, 124]
     assert run.precision == 'float32'
     checkpoints = finished_run / 'checkpoints'
     expected = {**read_values(checkpoints / 'frozen'), **read_checkpoint(checkpoints, 'best')}
@@ -120,6 +121,8 @@ def swap(folder):
     (change_settings(num_classes='7'), "num_classes '7'"),
     (change_settings(scale_size=[227, 10**6]), 'scale_size'),
     (change_settings(scale_size='227'), 'scale_size'),
+    (change_settings(views='all'), 'views'), (change_settings(views=['crops']), 'views'),
+    (change_settings(horizontal_flip='yes'), 'horizontal_flip'),
     (change_settings(image_mean=[104.0, float('nan'), 124.0]), 'image_mean'),
     (change_settings(image_mean='delete'), 'image_mean'),
     (change_settings(precision=['float32']), 'precision'),
@@ -144,9 +147,17 @@ def test_what_is_no_run_at_all_is_refused(tmp_path):
             read_run(str(tmp_path / path))
 
 
-def test_the_scale_of_images_is_that_of_the_run(run_copy):
-    change_settings(scale_size=[256, 256])(run_copy)
-    assert read_run(str(run_copy)).scale_size == (256, 256)
+def test_views_are_those_of_the_run(run_copy):
+    change_settings(views='crops', horizontal_flip=True)(run_copy)
+    assert read_run(str(run_copy)).views == views_of('crops', True)
+    change_settings(views='crops', horizontal_flip=False)(run_copy)
+    assert read_run(str(run_copy)).views == views_of('crops', False)
+
+
+def test_a_run_of_an_older_version_has_one_view(run_copy):
+    """Its random_crop validated on the centre of 256x256 pixels."""
+    change_settings(views='delete', scale_size=[256, 256])(run_copy)
+    assert read_run(str(run_copy)).views == (central_view((256, 256)),)
     change_settings(scale_size='delete')(run_copy)
-    assert read_run(str(run_copy)).scale_size == (IMAGE_SIZE, IMAGE_SIZE)
+    assert read_run(str(run_copy)).views == (central_view((IMAGE_SIZE, IMAGE_SIZE)),)
     np.testing.assert_array_equal(read_run(str(run_copy)).image_mean, np.float32([104, 117, 124]))

@@ -33,7 +33,7 @@ def test_a_value_is_refused_where_its_flag_is(value):
 
 
 @pytest.mark.parametrize('value', [
-    {'cache_features': False}, {'batch_size': None}, {'batch_size': 64.0}, {'batch_size': True},
+    {'cache_features': False}, {'num_epochs': None}, {'batch_size': 64.0}, {'batch_size': True},
     {'learning_rate': 10**400}, {'learning_rate': True}, {'learning_rate': [0.1]},
     {'train_layers': {'fc8'}}, {'train_layers': [8]}, {'train_layers': None},
     {'train_layers': ['']}, {'skip_broken': 'True'}, {'skip_broken': 1}, {'train_file': b'x'},
@@ -80,9 +80,9 @@ def test_lists_and_single_words_are_tuples():
 
 def test_every_wrong_value_is_named_in_one_line():
     with pytest.raises(ValueError) as caught:
-        Settings(optimizer='Adam', batch_size=None, train_layers='fc9', run_dir='')
+        Settings(optimizer='Adam', num_epochs=None, train_layers='fc9', run_dir='')
     assert str(caught.value).count('\n') == 0
-    for name in ('optimizer', 'batch_size', 'train_layers', 'run_dir'):
+    for name in ('optimizer', 'num_epochs', 'train_layers', 'run_dir'):
         assert name in str(caught.value)
 
 

@@ -8,8 +8,9 @@ import pytest
 
 from datagenerator import ImageDataGenerator
 from inputs.checks import image_key
-from inputs.images import load_image, load_pixels
+from inputs.images import load_image
 from inputs.lists import read_list
+from inputs.views import views_of
 from tests.helpers import ROOT, random_conv_weights, write_list
 from training.feature_cache import (
     CacheOptions,
@@ -18,22 +19,27 @@ from training.feature_cache import (
     feature_layer,
     network_fingerprint,
     store_features,
+    view_key,
 )
 from training.feature_store import FeatureStore
 
 WIDTH = 6 * 6 * 256  # of pool5
 
 
-def store_pool5(conv_network, list_file, folder, mirrored=False, broken=None):
+WHOLE = views_of('whole', False)
+
+
+def store_pool5(conv_network, list_file, folder, views=WHOLE, broken=None):
     """Store pool5 of a list; return (all stored rows, row of each image, number computed).
 
+    views: of each image.
     broken: {path: message} of broken images, None to assert that there are none.
     """
     session, model = conv_network
     errors = {} if broken is None else broken
     with FeatureStore(str(folder), WIDTH) as store:
         rows, computed = store_features(
-            store, [(read_list(list_file), mirrored)], load_pixels,
+            store, [(read_list(list_file), views)],
             lambda pixels: session.run(model.outputs['pool5'], {model.images: pixels}), fraction=1,
             num_threads=2, progress=lambda images, count: images, broken=errors)
         array = store.read().reshape(-1, 6, 6, 256)
@@ -41,13 +47,17 @@ def store_pool5(conv_network, list_file, folder, mirrored=False, broken=None):
     return array, rows[0], computed
 
 
-def expected_pool5(conv_network, list_file, mirrored=False):
-    """Return pool5 of the images of a list, computed one by one without the store."""
+def compute_pool5(conv_network, images):
+    """Return pool5 of images minus the mean, computed one by one without the store."""
     session, model = conv_network
-    step = -1 if mirrored else 1
-    images = [load_image(path)[None, :, ::step] for path in read_list(list_file).paths]
     return np.concatenate(
-        [session.run(model.outputs['pool5'], {model.x: image}) for image in images])
+        [session.run(model.outputs['pool5'], {model.x: image[None]}) for image in images])
+
+
+def expected_pool5(conv_network, list_file):
+    """Return pool5 of the images of a list."""
+    return compute_pool5(
+        conv_network, [load_image(path) for path in read_list(list_file).paths])
 
 
 def assert_close(got, wanted):
@@ -72,9 +82,24 @@ def test_stored_features_equal_the_networks(conv_network, photos, tmp_path):
 
 def test_mirror_images_are_computed_when_they_are_wanted(conv_network, photos, tmp_path):
     store_pool5(conv_network, photos, tmp_path / 'c')
-    array, rows, computed = store_pool5(conv_network, photos, tmp_path / 'c', mirrored=True)
+    views = views_of('whole', True)
+    array, rows, computed = store_pool5(conv_network, photos, tmp_path / 'c', views)
     assert computed == 5 and rows.shape == (2, 5)
-    assert_close(array[rows[1]], expected_pool5(conv_network, photos, mirrored=True))
+    mirrored = [load_image(path)[:, ::-1] for path in read_list(photos).paths]
+    assert_close(array[rows[1]], compute_pool5(conv_network, mirrored))
+
+
+def test_features_of_views_equal_those_of_the_crops_pixels(conv_network, photos, tmp_path):
+    """Crops of the scaled picture are cut out and mirrored by NumPy."""
+    store_pool5(conv_network, photos, tmp_path / 'c', views_of('crops', False))
+    views = views_of('crops', True)
+    array, rows, computed = store_pool5(conv_network, photos, tmp_path / 'c', views)
+    assert computed == 25 and rows.shape == (10, 5)  # the mirror images; five crops were there
+    pictures = [load_image(path, (256, 256)) for path in read_list(photos).paths]
+    for number, (top, left) in enumerate(((14, 14), (0, 0), (0, 29), (29, 0), (29, 29))):
+        crops = [picture[top:top + 227, left:left + 227] for picture in pictures]
+        for row, images in ((2 * number, crops), (2 * number + 1, [c[:, ::-1] for c in crops])):
+            assert_close(array[rows[row]], compute_pool5(conv_network, images))
 
 
 def test_only_added_and_changed_images_are_computed(conv_network, photos, tmp_path):
@@ -95,10 +120,9 @@ def test_only_added_and_changed_images_are_computed(conv_network, photos, tmp_pa
 def test_the_fingerprint_differs_by_what_features_depend_on(conv_network, tmp_path):
     session, model = conv_network
 
-    def fingerprint(layer='pool5', precision='float32', scale_size=(227, 227)):
-        return network_fingerprint(session, model, layer, precision, scale_size)
-    found = {fingerprint(), fingerprint(precision='bfloat16'), fingerprint('fc6'),
-             fingerprint(scale_size=(256, 256))}
+    def fingerprint(layer='pool5', precision='float32'):
+        return network_fingerprint(session, model, layer, precision)
+    found = {fingerprint(), fingerprint(precision='bfloat16'), fingerprint('fc6')}
     layers = random_conv_weights()
     layers['conv3'][1][0] += 1e-6
     np.save(tmp_path / 'w.npy', layers, allow_pickle=True)
@@ -109,7 +133,7 @@ def test_the_fingerprint_differs_by_what_features_depend_on(conv_network, tmp_pa
     finally:
         model.weights_path = path
         model.load_initial_weights(session)
-    assert len(found) == 5 and fingerprint() in found
+    assert len(found) == 4 and fingerprint() in found
 
 
 @pytest.mark.parametrize('name, value', [
@@ -117,9 +141,9 @@ def test_the_fingerprint_differs_by_what_features_depend_on(conv_network, tmp_pa
     ('inputs.images.PIXEL_FILES', (__file__,))])
 def test_the_fingerprint_differs_by_the_code(conv_network, monkeypatch, name, value):
     session, model = conv_network
-    before = network_fingerprint(session, model, 'pool5', 'float32', (227, 227))
+    before = network_fingerprint(session, model, 'pool5', 'float32')
     monkeypatch.setattr(name, value)
-    after = network_fingerprint(session, model, 'pool5', 'float32', (227, 227))
+    after = network_fingerprint(session, model, 'pool5', 'float32')
     assert after != before
 
 
@@ -147,14 +171,15 @@ def test_broken_images_are_collected_and_the_others_stored(conv_network, photos,
     assert store_pool5(conv_network, photos, tmp_path / 'c')[2] == 0
 
 
+@pytest.mark.parametrize('all_views', [False, True])
 @pytest.mark.parametrize('shard', [(0, 1), (1, 2)])
-def test_stored_batches_keep_order_and_mirror_images(conv_network, photos, tmp_path, shard):
-    options = {'horizontal_flip': True, 'shuffle': True, 'seed': 3, 'shard': shard}
+def test_stored_batches_keep_order_and_views(conv_network, photos, tmp_path, shard, all_views):
+    options = {'views': views_of('crops', True), 'all_views': all_views, 'shuffle': True,
+               'seed': 3, 'shard': shard}
     images, generator = ImageDataGenerator(photos, **options), ImageDataGenerator(photos, **options)
     session, model = conv_network
     cache = CacheOptions('on', str(tmp_path / 'c'), 'float32', 2)
-    cached, reason = cache_features_of(session, model, 'pool5', [generator], cache, {})
-    stored = cached[generator]
+    [stored], reason = cache_features_of(session, model, 'pool5', [generator], cache, {})
     assert isinstance(stored, StoredBatches) and reason is None
     for epoch in (0, 1):
         stored.start_epoch(epoch)
@@ -167,10 +192,11 @@ def test_stored_batches_keep_order_and_mirror_images(conv_network, photos, tmp_p
                 assert_close(features, pool5)
 
 
-def test_image_keys_differ_by_file_and_mirroring(photos, tmp_path):
+def test_keys_differ_by_file_and_view(photos, tmp_path):
     paths = [str(tmp_path / f'{n}.png') for n in range(3)]
-    assert len({image_key(path, flipped) for path in paths for flipped in (False, True)}) == 6
-    assert image_key(paths[0], False) == image_key(os.path.relpath(paths[0]), False)
+    views = [*views_of('whole', True), *views_of('crops', True)]
+    assert len({view_key(image_key(path), view) for path in paths for view in views}) == 36
+    assert image_key(paths[0]) == image_key(os.path.relpath(paths[0]))
 
 
 MEMORY_TRIAL = '''
@@ -186,8 +212,8 @@ with tf.Graph().as_default(), tf.Session() as session:
     model.load_initial_weights(session)
     generator = ImageDataGenerator(list_file, True, True, seed=0)
     options = CacheOptions('on', folder, 'float32', 2)
-    cached, _ = cache_features_of(session, model, 'pool5', [generator], options, {})
-    for number, batch in enumerate(cached[generator].batches(128)):
+    [stored], _ = cache_features_of(session, model, 'pool5', [generator], options, {})
+    for number, batch in enumerate(stored.batches(128)):
         if number == 6:
             break
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)

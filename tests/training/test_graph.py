@@ -21,6 +21,28 @@ def test_images_go_through_all_layers_of_each_device(two_devices):
     assert 2 * one == pytest.approx(two, rel=1e-5) and none == 0
 
 
+@pytest.mark.parametrize('count', [1, 2, 3])
+def test_views_of_an_image_count_by_their_mean_probability(two_devices, count):
+    """By NumPy from the logits of single views; devices get whole images, one of them none."""
+    session, graph = two_devices
+    features = np.random.default_rng(0).random((count * 4, 4096), np.float32)
+    labels = np.eye(3, dtype=np.float32)[np.arange(count)]
+    logits = np.concatenate([
+        session.run(graph.model.fc8, {graph.model.tensor('fc7'): row[None]}) for row in features])
+    exponentials = np.exp(np.float64(logits))
+    probabilities = exponentials / exponentials.sum(1, keepdims=True)
+    expected = probabilities.reshape(count, 4, 3).mean(1)
+    loss, correct, replicas = session.run(
+        [graph.loss_sum, graph.correct, graph.predictions],
+        graph.feed('fc7', features, labels, count))
+    classes, found = (np.concatenate(parts)[:count] for parts in zip(*replicas, strict=True))
+    rows = np.arange(count)
+    assert loss == pytest.approx(-np.log(expected[rows, rows]).sum(), rel=1e-5)
+    assert correct == (expected.argmax(1) == rows).sum()
+    assert classes.tolist() == expected.argmax(1).tolist()
+    np.testing.assert_allclose(found, expected.max(1), rtol=0, atol=1e-6)
+
+
 @pytest.mark.parametrize('keep_prob, is_equal', [(1.0, True), (0.5, False)])
 def test_devices_drop_different_units(two_devices, keep_prob, is_equal):
     """Two equal rows, one per device: without dropout their logits are equal."""

@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 
@@ -95,15 +97,26 @@ def test_the_last_batch_of_an_epoch_is_a_step(datasets):
     assert setup.class_weights.dtype == np.float32 and setup.class_weights.tolist() == [1, 1]
 
 
-@pytest.mark.parametrize('random_crop, size', [(False, (227, 227)), (True, (256, 256))])
-def test_stored_settings_say_what_was_chosen(datasets, random_crop, size):
-    settings = {'random_crop': random_crop, 'resume': 'run', 'weights_path': 'auto', 'seed': 5}
+@pytest.mark.parametrize('views, size', [('whole', (227, 227)), ('crops', (256, 256))])
+def test_stored_settings_say_what_was_chosen(datasets, views, size):
+    settings = {'views': views, 'horizontal_flip': True, 'resume': 'run', 'weights_path': 'auto',
+                'seed': 5}
     stored = settings_to_store(settings, make_setup(Settings(), datasets, None), datasets)
     assert stored == {
-        'random_crop': random_crop, 'resume': None, 'weights_path': 'none', 'seed': 5,
+        'views': views, 'horizontal_flip': True, 'resume': None, 'weights_path': 'none', 'seed': 5,
         'architecture': 'alexnet',
         'num_classes': 2, 'train_layers': LAYERS, 'skip_layers': LAYERS, 'scale_size': size,
+        'batch_size': 64,
         'image_mean': [104, 117, 124], 'train_images': 13, 'val_images': 4}
+
+
+@pytest.mark.parametrize('count, expected', [(1, 64), (999, 64), (1000, 128), (10**6, 128)])
+def test_large_lists_have_larger_batches(datasets, count, expected):
+    train = datasets.train._replace(paths=['a.jpg'] * count, labels=np.zeros(count, np.int32))
+    setup = make_setup(Settings(num_epochs=1), datasets._replace(train=train), None)
+    assert setup.batch_size == expected and setup.num_steps == math.ceil(count / expected)
+    setup = make_setup(Settings(batch_size=7), datasets._replace(train=train), None)
+    assert setup.batch_size == 7
 
 
 def test_a_single_worker_agrees_with_itself(datasets):

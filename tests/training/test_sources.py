@@ -12,11 +12,10 @@ from training.workers import SingleWorker
 FC_LAYERS = 'fc6', 'fc7', 'fc8'
 
 
-def generators_of(train_file, val_file, random_crop=False):
+def generators_of(train_file, val_file, views='whole'):
     """Return the ImageDataGenerators of two lists of 2 classes."""
     datasets = Datasets(read_list(train_file), read_list(val_file), ['a', 'b'])
-    return make_generators(datasets, horizontal_flip=False, random_crop=random_crop, seed=0,
-                           num_threads=2)
+    return make_generators(datasets, views=views, horizontal_flip=True, seed=0, num_threads=2)
 
 
 def sources_of(conv_network, generators, trained, mode, folder):
@@ -25,42 +24,37 @@ def sources_of(conv_network, generators, trained, mode, folder):
     return make_sources(*conv_network, generators, trained, cache, SingleWorker())
 
 
-@pytest.mark.parametrize('mode, random_crop, trained, inputs, reason', [
-    ('on', False, FC_LAYERS, ['pool5', 'pool5'], ''),
-    ('auto', False, FC_LAYERS, ['pool5', 'pool5'], ''),
-    ('auto', True, FC_LAYERS, ['images', 'pool5'],
-     'features of the training images are not stored: '),
-    ('auto', False, ('conv5', 'fc8'), ['images'] * 2, 'features are not stored: a convolution'),
-    ('off', False, FC_LAYERS, ['images'] * 2, 'features are not stored: cache_features is off')])
+@pytest.mark.parametrize('mode, views, trained, inputs, reason', [
+    ('on', 'whole', FC_LAYERS, 'pool5', ''), ('auto', 'whole', FC_LAYERS, 'pool5', ''),
+    ('auto', 'crops', FC_LAYERS, 'pool5', ''),
+    ('auto', 'crops', ('conv5', 'fc8'), 'images', 'features are not stored: a convolution'),
+    ('off', 'whole', FC_LAYERS, 'images', 'features are not stored: cache_features is off')])
 def test_features_are_fed_where_they_can_be_stored(
-        conv_network, photos, tmp_path, capsys, mode, random_crop, trained, inputs, reason):
-    generators = generators_of(photos, photos, random_crop)
+        conv_network, photos, tmp_path, capsys, mode, views, trained, inputs, reason):
+    generators = generators_of(photos, photos, views)
     sources = sources_of(conv_network, generators, trained, mode, tmp_path / 'cache')
-    assert [source.input_name for source in sources] == inputs
+    assert [source.input_name for source in sources] == [inputs] * 2
     for source, generator in zip(sources, generators, strict=True):
         assert (source.batches is generator) == (source.input_name == 'images')
     output = capsys.readouterr().out
     assert reason in output and ('not stored' in output) == bool(reason)
 
 
-@pytest.mark.parametrize('random_crop, trained', [(True, FC_LAYERS), (False, ('conv5', 'fc8'))])
-def test_a_cache_that_must_be_on_but_cannot_is_an_error(
-        conv_network, photos, tmp_path, random_crop, trained):
-    generators = generators_of(photos, photos, random_crop)
+def test_a_cache_that_must_be_on_but_cannot_is_an_error(conv_network, photos, tmp_path):
+    generators = generators_of(photos, photos)
     with pytest.raises(ValueError, match='^cache_features is on, but '):
-        sources_of(conv_network, generators, trained, 'on', tmp_path / 'cache')
+        sources_of(conv_network, generators, ('conv5', 'fc8'), 'on', tmp_path / 'cache')
 
 
-@pytest.mark.parametrize('mode, random_crop', [('on', False), ('auto', True), ('off', False)])
-def test_broken_images_of_both_lists_are_all_named(
-        conv_network, photos, tmp_path, mode, random_crop):
+@pytest.mark.parametrize('mode, views', [('on', 'whole'), ('auto', 'crops'), ('off', 'whole')])
+def test_broken_images_of_both_lists_are_all_named(conv_network, photos, tmp_path, mode, views):
     """Whether the image is read for its features, or only checked."""
     (tmp_path / '1.png').write_text('text')
     (tmp_path / '3.png').write_bytes(b'')
     os.remove(tmp_path / '4.png')
     val_file = write_list(tmp_path / 'val.txt', ['0.png 0', '3.png 0'])
     with pytest.raises(BrokenImages) as error:
-        sources_of(conv_network, generators_of(photos, val_file, random_crop), FC_LAYERS, mode,
+        sources_of(conv_network, generators_of(photos, val_file, views), FC_LAYERS, mode,
                    tmp_path / 'cache')
     *lines, _ = str(error.value).splitlines()
     assert [line.split(': ')[0] for line in lines] == [
@@ -77,7 +71,7 @@ def test_each_image_is_read_once_per_epoch_by_one_worker(picture_folder, count, 
     datasets = Datasets(image_list, image_list, [str(n) for n in range(9)])
 
     def training_generator(shard):
-        return make_generators(datasets, horizontal_flip=False, random_crop=False, seed=3,
+        return make_generators(datasets, views='whole', horizontal_flip=False, seed=3,
                                num_threads=1, shard=shard)[0]
     whole, shards = training_generator((0, 1)), [
         training_generator((rank, workers)) for rank in range(workers)]
