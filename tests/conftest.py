@@ -39,7 +39,7 @@ def pytest_runtest_setup(item):
 def pytest_runtest_protocol(item, nextitem):
     """Hide the GPUs from tests marked `cpu`, and from the fixtures that these are the first to use.
 
-    A fixture that other tests may use first hides them itself.
+    Where a fixture lasts longer than a test, mark all of its tests, or let it hide the GPUs itself.
     """
     with hidden_gpus() if item.get_closest_marker('cpu') else contextlib.nullcontext():
         return (yield)

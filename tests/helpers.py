@@ -34,7 +34,10 @@ finetune.run_command(finetune.main)
 
 @contextlib.contextmanager
 def hidden_gpus():
-    """Hide the GPUs from this project's sessions, and from processes that are started meanwhile."""
+    """Hide the GPUs from sessions that are opened meanwhile, and from processes that are started.
+
+    A session that is open already keeps them.
+    """
     from runtime.tf1 import tf
     tf.config.list_physical_devices()  # CUDA reads its variable once: before it changes
     with pytest.MonkeyPatch.context() as patch:

@@ -94,6 +94,7 @@ def test_a_run_from_stored_features_equals_one_from_images(small_run, tmp_path, 
 
 
 @pytest.mark.slow
+@pytest.mark.cpu
 def test_training_on_stored_crops_equals_that_on_images(small_run, tmp_path, capsys):
     small_run('whole', num_epochs=1)  # stores features of whole pictures, of no use here
     capsys.readouterr()

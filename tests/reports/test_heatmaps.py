@@ -14,6 +14,8 @@ from reports.heatmaps import (
 )
 from runtime.tf1 import assign_values, open_session, tf
 
+pytestmark = pytest.mark.cpu  # heat of single images and of batches is compared within 1e-5
+
 PAIRS = (2, 0), (0, 1), (1, 2)  # of classes, one per image of `network`
 
 

@@ -72,8 +72,9 @@ def test_two_runs_are_equal_bit_for_bit(run_flags, tmp_path):
 def test_two_workers_share_a_gpu(run_flags, run_dir, tmp_path, monkeypatch):
     """Neither takes all of its memory, and they do not use NCCL; losses are those of one device."""
     monkeypatch.delenv('TF_FORCE_GPU_ALLOW_GROWTH')
-    finetune.main([*run_flags, '--run_dir', str(tmp_path / 'one')])
-    command = worker_command({}, [*run_flags, '--run_dir', run_dir])
+    finetune.main([*run_flags, '--cache_dir', str(tmp_path / 'a'), '--run_dir',
+                   str(tmp_path / 'one')])
+    command = worker_command({}, [*run_flags, '--cache_dir', tmp_path / 'b', '--run_dir', run_dir])
     assert_success(run_workers(command, command))
     one, two = (read_csv(folder / 'metrics.csv') for folder in (tmp_path / 'one', run_dir))
     for expected, row in zip(one, two, strict=True):
