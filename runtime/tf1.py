@@ -123,14 +123,15 @@ def session_config(precision: str = 'float32', num_threads: int | None = None,
     use_gpus: let the session see the GPUs; it takes their memory as it needs it.
     Raises ValueError if this machine cannot compute with this precision.
     """
-    check_precision(precision, find_gpus() if use_gpus else [])
+    gpus = find_gpus() if use_gpus else []
+    check_precision(precision, gpus)
     # This holds for the process; TensorFlow's default is on, with 10 bits of the 23 of float32.
     tf.config.experimental.enable_tensor_float_32_execution(precision == 'tensorfloat32')
     threads = num_threads or 0  # 0: one per core
     config = tf.ConfigProto(intra_op_parallelism_threads=threads,
                             inter_op_parallelism_threads=threads, allow_soft_placement=True)
     config.gpu_options.allow_growth = True
-    if not use_gpus:
+    if not gpus:
         config.device_count['GPU'] = 0
     if precision == 'bfloat16':  # TensorFlow's own rewriting of the graph; variables stay float32
         config.graph_options.rewrite_options.auto_mixed_precision_onednn_bfloat16 = 1

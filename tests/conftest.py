@@ -1,5 +1,6 @@
 """Fixtures of several test files."""
 
+import contextlib
 import dataclasses
 import os
 import shlex
@@ -11,14 +12,37 @@ import pytest
 
 import finetune
 from runtime.flags import command_line
+from runtime.tf1 import tf
 from tests.helpers import (
     FC_LAYERS,
     TIMES,
+    hidden_gpus,
     random_conv_weights,
     read_csv,
     write_dark_and_bright,
     write_list,
 )
+
+
+def pytest_configure(config):
+    """Let the test processes share a GPU: plain TensorFlow's sessions would take all its memory."""
+    os.environ.setdefault('TF_FORCE_GPU_ALLOW_GROWTH', 'true')
+
+
+def pytest_runtest_setup(item):
+    """Skip tests marked `gpu` where no GPU is visible."""
+    if item.get_closest_marker('gpu') and not tf.config.list_physical_devices('GPU'):
+        pytest.skip('needs a GPU')
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item, nextitem):
+    """Hide the GPUs from tests marked `cpu`, and from the fixtures that these are the first to use.
+
+    Where a fixture lasts longer than a test, mark all of its tests, or let it hide the GPUs itself.
+    """
+    with hidden_gpus() if item.get_closest_marker('cpu') else contextlib.nullcontext():
+        return (yield)
 
 
 @pytest.fixture(scope='session')
@@ -80,10 +104,11 @@ def finished_run(tmp_path_factory, all_weights_file):
         write_list(folder / f'{part}.txt', [f'pictures/{n:02d}.png {n % 7}' for n in numbers])
     names = ['ant', 'bee', 'Käfer', 'red fox', 'eel', 'owl', 'yak']
     write_list(folder / 'labels.txt', names)
-    finetune.finetune(finetune.Settings(
-        train_file=str(folder / 'train.txt'), val_file=str(folder / 'val.txt'),
-        weights_path=all_weights_file, train_layers=('fc8',), num_epochs=2, batch_size=2,
-        learning_rate=3e-4, run_dir=str(folder / 'run'), cache_dir=str(folder / 'cache')))
+    with hidden_gpus():  # tests marked `cpu` compare their numbers with the run's
+        finetune.finetune(finetune.Settings(
+            train_file=str(folder / 'train.txt'), val_file=str(folder / 'val.txt'),
+            weights_path=all_weights_file, train_layers=('fc8',), num_epochs=2, batch_size=2,
+            learning_rate=3e-4, run_dir=str(folder / 'run'), cache_dir=str(folder / 'cache')))
     yield folder / 'run'
     for parent in ('run/checkpoints', 'cache'):
         shutil.rmtree(folder / parent)

@@ -1,5 +1,6 @@
 """Helpers of several test files: small images and lists, random weights, results of runs."""
 
+import contextlib
 import csv
 import os
 import random
@@ -29,6 +30,20 @@ from run_folder.checkpoints import Checkpoints
 Checkpoints.SECONDS_BETWEEN_EPOCHS = Checkpoints.SECONDS_BETWEEN_STEPS = 0.1
 finetune.run_command(finetune.main)
 '''
+
+
+@contextlib.contextmanager
+def hidden_gpus():
+    """Hide the GPUs from sessions that are opened meanwhile, and from processes that are started.
+
+    A session that is open already keeps them.
+    """
+    from runtime.tf1 import tf
+    tf.config.list_physical_devices()  # CUDA reads its variable once: before it changes
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv('CUDA_VISIBLE_DEVICES', '')
+        patch.setattr(tf.config, 'list_physical_devices', lambda kind=None: [])
+        yield
 
 
 def shared(*parts):

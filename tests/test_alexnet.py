@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from alexnet import LAYERS, AlexNet
-from runtime.tf1 import assign_values, tf
+from runtime.tf1 import assign_values, open_session, session_config, tf
 from tests.helpers import ROOT, random_conv_weights, shared
 from weight_files.reader import read_weights
 
@@ -20,7 +20,7 @@ FC_LAYERS = ('fc6', 'fc7', 'fc8')
 @pytest.fixture(scope='module')
 def network(conv_weights_file):
     """(session, model): the full network, random conv weights from a file, fc8 of 1000 classes."""
-    with tf.Graph().as_default(), tf.Session() as session:
+    with tf.Graph().as_default(), open_session() as session:
         tf.set_random_seed(0)
         x = tf.placeholder(tf.float32, [None, 227, 227, 3])
         model = AlexNet(x, tf.placeholder_with_default(1.0, []), 1000, FC_LAYERS, conv_weights_file)
@@ -195,7 +195,7 @@ def drawn_layer(random, model, layer):
 def test_caffe_itself(architecture, file):
     """Every blob of Caffe's forward pass over 4 photos, within 1e-5 of the blob's largest value."""
     reference = np.load(shared('caffe_reference', file))
-    with tf.Graph().as_default(), tf.Session() as session:
+    with tf.Graph().as_default(), open_session() as session:
         x = tf.placeholder(tf.float32, [None, 227, 227, 3])
         path = shared('weights', 'bvlc_alexnet_conv.npy')
         model = AlexNet(x, 1.0, 1000, FC_LAYERS, path, architecture=architecture)
@@ -217,6 +217,7 @@ def test_code_written_for_the_well_known_class_runs(all_weights_file, tmp_path, 
     os.symlink(all_weights_file, tmp_path / 'bvlc_alexnet.npy')
     monkeypatch.chdir(tmp_path)
     image = np.random.RandomState(0).uniform(-120, 150, (227, 227, 3))
+    session_config()  # TensorFloat-32 is off in this process
     with tf.Graph().as_default():
         x = tf.placeholder(tf.float32, [1, 227, 227, 3])
         keep_prob = tf.placeholder(tf.float32)
@@ -243,8 +244,7 @@ def test_the_docs_lines_for_a_notebook_run(all_weights_file, tmp_path, monkeypat
     photo = np.random.RandomState(0).randint(0, 255, (300, 400, 3))
     cv2.imwrite(str(tmp_path / 'photo.jpg'), photo)
     monkeypatch.chdir(tmp_path)
-    names = {}
-    exec(code, names)
+    exec(code, names := {})
     probabilities = names['probabilities']
     assert probabilities.shape == (1, 1000) and abs(probabilities.sum() - 1) < 1e-5
     assert len(code.splitlines()) <= 15

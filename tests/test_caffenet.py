@@ -13,7 +13,7 @@ import predict
 from alexnet import AlexNet
 from inputs.images import IMAGENET_MEAN, load_image
 from run_folder.trained_run import read_run
-from runtime.tf1 import tf
+from runtime.tf1 import open_session, tf
 from tests.caffe_files import caffemodel, in_caffe_order
 from tests.helpers import read_checkpoint, run_main, write_dark_and_bright
 from weight_files.reader import read_weights
@@ -54,7 +54,7 @@ def run(flags, tmp_path_factory):
 
 def compute_probabilities(weights_path, fc8, images, architecture):
     """Return the probabilities of images by the layers of a file, and fc8 in NumPy."""
-    with tf.Graph().as_default(), tf.Session() as session:
+    with tf.Graph().as_default(), open_session() as session:
         x = tf.placeholder(tf.float32, [None, 227, 227, 3])
         model = AlexNet(x, 1.0, 2, ['fc8'], weights_path, architecture=architecture)
         model.load_initial_weights(session)
@@ -80,7 +80,7 @@ def exported(run, images, folder):
     """Return the probabilities of images, float32 BGR minus the mean, by an exported model."""
     export.main([str(run), '--saved_model', str(folder / 'model')])
     rgb = np.uint8(images + IMAGENET_MEAN)[..., ::-1]
-    with tf.Graph().as_default(), tf.Session() as session:
+    with tf.Graph().as_default(), open_session() as session:
         tf.saved_model.load(session, ['serve'], str(folder / 'model'))
         return session.run('probabilities:0', {'images:0': rgb})
 
@@ -136,7 +136,7 @@ def test_the_class_refuses_other_architectures(architecture):
 
 
 def test_the_class_refuses_a_file_of_the_other_architecture(caffenet_file):
-    with tf.Graph().as_default(), tf.Session() as session:
+    with tf.Graph().as_default(), open_session() as session:
         model = AlexNet(tf.placeholder(tf.float32, [None, 227, 227, 3]), 1.0, 1000, [],
                         caffenet_file)
         with pytest.raises(ValueError, match='is caffenet .*, and architecture is alexnet'):
@@ -155,7 +155,7 @@ def test_both_architectures_draw_the_same_initial_values():
     """Random operations are seeded by their number in the graph, which is the same."""
     values = {}
     for architecture in ('alexnet', 'caffenet'):
-        with tf.Graph().as_default(), tf.Session() as session:
+        with tf.Graph().as_default(), open_session() as session:
             tf.set_random_seed(3)
             x = tf.placeholder(tf.float32, [None, 227, 227, 3])
             model = AlexNet(x, 1.0, 2, [], architecture=architecture)

@@ -13,7 +13,7 @@ import export
 from alexnet import IMAGE_SIZE, LAYERS
 from inputs.images import IMAGENET_MEAN, load_image
 from run_folder.trained_run import read_run, rebuild_network
-from runtime.tf1 import tf
+from runtime.tf1 import open_session, tf
 from tests.helpers import ROOT, run_main
 from tests.image_files import CASES, by_pillow
 from tests.raw_images import png, png_chunk
@@ -25,6 +25,7 @@ NAMES = ['ant', 'bee', 'Käfer', 'red fox', 'eel', 'owl', 'yak']  # of the fixtu
 # What a client runs: plain TensorFlow, in a folder without this project.
 CLIENT = '''
 import numpy as np, sys, tensorflow as tf
+tf.config.experimental.enable_tensor_float_32_execution(False)  # it is on by default, on GPUs
 given = np.load('given.npz')
 model = tf.saved_model.load('model/1')
 predict, predict_encoded = (model.signatures[key] for key in ('serving_default', 'encoded'))
@@ -79,7 +80,7 @@ def exported(finished_run, tmp_path_factory):
 def answers(exported, finished_run, pictures):
     """(answers of the exported models to a client, probabilities of the run's own network)."""
     images = np.stack([load_image(path) for path in pictures])
-    with tf.Graph().as_default(), tf.Session() as session:
+    with tf.Graph().as_default(), open_session() as session:
         x = tf.placeholder(tf.float32, images.shape)
         model, restore = rebuild_network(read_run(str(finished_run)), x)
         restore(session)
@@ -122,7 +123,7 @@ def test_encoded_images_give_nearly_the_same(answers):
 
 def decoded(content, scale_size):
     """Return the pixels that the exported graph decodes from an image file, int."""
-    with tf.Graph().as_default(), tf.Session() as session:
+    with tf.Graph().as_default(), open_session() as session:
         text = tf.placeholder(tf.string, [])
         return session.run(export.decode(text, scale_size), {text: content}).astype(int)
 
@@ -167,7 +168,7 @@ def test_the_graph_knows_each_depth_of_gray(depth, has_clear_colour):
 @pytest.fixture
 def saved_graph(exported):
     """(session, MetaGraphDef) of the SavedModel as TensorFlow Serving loads it."""
-    with tf.Graph().as_default(), tf.Session() as session:
+    with tf.Graph().as_default(), open_session() as session:
         folder = str(exported / 'model' / '1')
         yield session, tf.saved_model.load(session, [tf.saved_model.SERVING], folder)
 

@@ -17,7 +17,7 @@ from alexnet import LAYERS
 from datagenerator import ImageDataGenerator
 from finetune import Settings
 from inputs.lists import read_datasets, read_list
-from runtime.tf1 import tf
+from runtime.tf1 import open_session, tf
 from tests.helpers import FC_LAYERS, ROOT, read_checkpoint_name, read_csv
 from training.devices import Devices
 from training.graph import build_training_graph
@@ -134,7 +134,7 @@ def checkpoint_logits(run_dir, settings):
     """
     datasets, _ = read_datasets(settings.train_file, settings.val_file)
     checkpoints = os.path.join(run_dir, 'checkpoints')
-    with tf.Graph().as_default(), tf.Session() as session:
+    with tf.Graph().as_default(), open_session() as session:
         setup = make_setup(settings, datasets, settings.weights_path)
         model = build_training_graph(setup, Devices()).model
         frozen = [variable for layer in LAYERS if layer not in FC_LAYERS

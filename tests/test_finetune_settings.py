@@ -11,7 +11,7 @@ import finetune
 import predict
 from datagenerator import ImageDataGenerator
 from inputs.lists import read_datasets
-from runtime.tf1 import tf
+from runtime.tf1 import open_session, tf
 from tests.helpers import FC_LAYERS, read_checkpoint_name
 from training.devices import Devices
 from training.graph import build_training_graph, initialize
@@ -30,7 +30,7 @@ def train_one_epoch(settings, batch_size):
     Returns ({layer: variables} before and after, names of the optimizer's variables).
     """
     datasets, _ = read_datasets(settings.train_file, settings.val_file)
-    with tf.Graph().as_default(), tf.Session() as session:
+    with tf.Graph().as_default(), open_session() as session:
         setup = make_setup(settings, datasets, settings.weights_path)
         training = build_training_graph(setup, Devices())
         initialize(session, training.model)
@@ -79,6 +79,7 @@ def assert_same_metrics(expected_rows, rows):
 
 
 @pytest.mark.slow
+@pytest.mark.cpu
 def test_a_run_from_stored_features_equals_one_from_images(small_run, tmp_path, capsys):
     """With and without features in the cache: the same dropout, order and initial values."""
     runs = {}
@@ -93,6 +94,7 @@ def test_a_run_from_stored_features_equals_one_from_images(small_run, tmp_path, 
 
 
 @pytest.mark.slow
+@pytest.mark.cpu
 def test_training_on_stored_crops_equals_that_on_images(small_run, tmp_path, capsys):
     small_run('whole', num_epochs=1)  # stores features of whole pictures, of no use here
     capsys.readouterr()
@@ -119,6 +121,7 @@ def test_trained_convolutions_are_not_stored(small_settings, small_run, tmp_path
 
 
 @pytest.mark.slow
+@pytest.mark.cpu
 def test_bfloat16_learns_with_float32_variables(small_run, tmp_path):
     rows = small_run(precision='bfloat16', num_epochs=1)
     reader = tf.train.load_checkpoint(str(tmp_path / 'run' / 'checkpoints' / 'last-1'))

@@ -29,6 +29,7 @@ def best_row(run):
         return next(row for row in csv.DictReader(file) if row['epoch'] == epoch)
 
 
+@pytest.mark.cpu
 def test_evaluation_gives_the_numbers_of_training(finished_run, command, tmp_path):
     status, out, err = command(finished_run.parent / 'val.txt', '--output', tmp_path / 'all.json')
     row = best_row(finished_run)

@@ -101,6 +101,7 @@ def test_the_report_shows_the_same_heat(finished_run, written):
             assert np.abs(smooth(shown[3 * n + tile]) - expected).mean() < 2
 
 
+@pytest.mark.cpu
 def test_heatmaps_change_no_prediction(finished_run, tmp_path, capsys):
     pictures = finished_run.parent / 'pictures'
     _, plain, _ = run_main(predict.main, [finished_run, pictures], capsys)

@@ -9,6 +9,7 @@ import pytest
 import predict
 from tests.helpers import run_main
 
+pytestmark = pytest.mark.cpu
 
 @pytest.fixture
 def probabilities(finished_run, tmp_path, capsys):

@@ -21,7 +21,8 @@ class Devices:
     strategy: the tf.distribute strategy; None for one device, whose graph is built without it.
     workers: a SingleWorker or WorkerGroup.
     Use it as a context manager, which waits at its end until all workers have arrived there.
-    Raises ValueError for unknown or mixed devices, and for a TF_CONFIG that cannot be read.
+    Raises ValueError for unknown or mixed devices, for a precision that they lack, and for a
+    TF_CONFIG that cannot be read.
     """
 
     def __init__(self, names: Sequence[str] | None = None, precision: str = 'float32',
@@ -34,6 +35,7 @@ class Devices:
         # Outside of a graph, a strategy would execute eagerly.
         with quiet_startup(), tf.Graph().as_default():
             self.strategy = make_strategy(self.cluster, self.names)
+            self.config()  # a precision that these devices lack is an error before any work
             self.workers = self.join() if self.cluster else SingleWorker()
 
     def join(self):

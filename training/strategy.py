@@ -1,5 +1,6 @@
 """The tf.distribute strategy of a run, and the collective operations built on it."""
 
+import contextlib
 import re
 
 from runtime.tf1 import tf
@@ -15,14 +16,34 @@ def make_strategy(cluster, names):
     gpus = [f'GPU:{n}' for n in range(len(tf.config.list_physical_devices('GPU')))]
     check_names(names, gpus, cluster)
     if cluster:
-        kinds = tf.distribute.experimental.CollectiveCommunication
-        # AUTO would not choose NCCL without eager execution. NCCL refuses workers that share a GPU.
-        is_nccl = gpus and not share_a_host(cluster.addresses)
+        grow_gpu_memory()
         return tf.distribute.experimental.MultiWorkerMirroredStrategy(
-            kinds.NCCL if is_nccl else kinds.RING)
+            choose_communication(gpus, cluster.addresses))
     if len(names) == 1 or len(names) == 0 and len(gpus) < 2:
         return None
+    grow_gpu_memory()
     return tf.distribute.MirroredStrategy(names or gpus)
+
+
+def grow_gpu_memory():
+    """Let a strategy take the memory of GPUs as it needs it, as session_config lets sessions.
+
+    A strategy counts the GPUs by TensorFlow's eager context. That is the first user of their memory
+    in this process, and would take all of it: no session could change that later.
+    """
+    for gpu in tf.config.list_physical_devices('GPU'):
+        with contextlib.suppress(RuntimeError):  # the context exists already, as in a notebook
+            tf.config.experimental.set_memory_growth(gpu, True)
+
+
+def choose_communication(gpus, addresses):
+    """Return how workers sum tensors: by NCCL if each has GPUs of its own, else by a ring.
+
+    gpus: names of this worker's GPUs. addresses: of all workers.
+    NCCL refuses workers that share a GPU. AUTO would not choose NCCL without eager execution.
+    """
+    kinds = tf.distribute.experimental.CollectiveCommunication
+    return kinds.NCCL if gpus and not share_a_host(addresses) else kinds.RING
 
 
 def share_a_host(addresses):

@@ -12,7 +12,9 @@ from reports.heatmaps import (
     overlay,
     scale_up,
 )
-from runtime.tf1 import assign_values, tf
+from runtime.tf1 import assign_values, open_session, tf
+
+pytestmark = pytest.mark.cpu  # heat of single images and of batches is compared within 1e-5
 
 PAIRS = (2, 0), (0, 1), (1, 2)  # of classes, one per image of `network`
 
@@ -29,7 +31,7 @@ def test_grad_cam_follows_the_paper():
     """Formulas (1) and (2) of Selvaraju et al. (2017), for logits with a known gradient."""
     draw = np.random.RandomState(0)
     features, weights = draw.randn(3, 4, 5, 6), draw.randn(4, 5, 6, 2)
-    with tf.Graph().as_default(), tf.Session() as session:
+    with tf.Graph().as_default(), open_session() as session:
         x = tf.placeholder(tf.float32, [None, 4, 5, 6])
         logits = tf.tensordot(x ** 2, tf.constant(weights, tf.float32), 3)
         maps = session.run(grad_cam(logits, x, tf.constant([1, 0, 1])), {x: features})
@@ -40,7 +42,7 @@ def test_grad_cam_follows_the_paper():
 
 def test_without_anything_for_a_class_there_is_no_heat():
     """The one channel is positive, and speaks against class 0 alone."""
-    with tf.Graph().as_default(), tf.Session() as session:
+    with tf.Graph().as_default(), open_session() as session:
         x = tf.ones([2, 3, 3, 1])
         total = tf.reduce_sum(x, [1, 2])
         maps = session.run(grad_cam(tf.concat([-total, total], 1), x, tf.constant([0, 1])))
@@ -50,7 +52,7 @@ def test_without_anything_for_a_class_there_is_no_heat():
 @pytest.fixture(scope='module')
 def network():
     """(session, uint8 images, AlexNet of random weights for 3 classes, its Heatmaps)."""
-    with tf.Graph().as_default() as graph, tf.Session() as session:
+    with tf.Graph().as_default() as graph, open_session() as session:
         tf.set_random_seed(0)
         model = AlexNet(tf.placeholder(tf.uint8, [None, 227, 227, 3]), 1.0, 3, LAYERS)
         heatmaps = Heatmaps(model)

@@ -72,6 +72,7 @@ def strange_run(run_copy, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.cpu
 def test_every_command_takes_the_run(finished_run, strange_run, tmp_path, monkeypatch, capsys):
     lists = finished_run.parent / 'val.txt'
     _, wanted, _ = run_main(predict.main, [finished_run, lists], capsys)

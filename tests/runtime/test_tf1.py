@@ -12,7 +12,9 @@ from runtime.tf1 import (
     assign_values,
     check_precision,
     error_line,
+    find_gpus,
     op_determinism,
+    open_session,
     session_config,
     tf,
 )
@@ -43,8 +45,12 @@ print(gc.isenabled())
 
 
 def run_code(code):
-    """Run Python code in a process without TensorFlow's environment variables."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith('TF_')}
+    """Run Python code in a process without TensorFlow's environment variables.
+
+    Only the one stays that lets test processes share a GPU.
+    """
+    environment = {name: value for name, value in os.environ.items()
+                   if not name.startswith('TF_') or name == 'TF_FORCE_GPU_ALLOW_GROWTH'}
     return subprocess.run([sys.executable, '-c', code], cwd=ROOT, env=environment,
                           capture_output=True, text=True)
 
@@ -104,10 +110,20 @@ def test_float32_is_not_tensorfloat32():
     assert not tf.config.experimental.tensor_float_32_execution_enabled()
 
 
-def test_a_session_grows_on_gpus_or_sees_none():
-    config = session_config()
-    assert config.gpu_options.allow_growth and 'GPU' not in config.device_count
-    assert session_config('float32', None, False).device_count['GPU'] == 0
+@pytest.mark.parametrize('capabilities, use_gpus, device_count', [
+    ([(9, 0)], True, {}), ([(9, 0)], False, {'GPU': 0}), ([], True, {'GPU': 0})])
+def test_a_session_grows_on_gpus_or_sees_none(capabilities, use_gpus, device_count, monkeypatch):
+    monkeypatch.setattr('runtime.tf1.find_gpus', lambda: capabilities)
+    config = session_config(use_gpus=use_gpus)
+    assert config.gpu_options.allow_growth and dict(config.device_count) == device_count
+
+
+@pytest.mark.cpu
+def test_tests_for_the_cpu_see_no_gpu():
+    """Neither does a process that such a test starts."""
+    assert find_gpus() == [] and os.environ['CUDA_VISIBLE_DEVICES'] == ''
+    with tf.Graph().as_default(), open_session() as session:
+        assert {device.device_type for device in session.list_devices()} == {'CPU'}
 
 
 def test_determinism_holds_for_a_block():

@@ -6,7 +6,7 @@ import pytest
 
 from alexnet import IMAGE_SIZE, AlexNet
 from inputs.images import IMAGENET_MEAN
-from runtime.tf1 import assign_values, tf
+from runtime.tf1 import assign_values, open_session, tf
 from starter_weights import network, pretrain, procedural
 from tests.helpers import CONV_SHAPES, ROOT, run_main
 from weight_files.find import STARTER_WEIGHTS
@@ -33,7 +33,7 @@ def images(bank):
 
 def activations(layers, images):
     """Return {output: values} of AlexNet's own graph with these conv layers."""
-    with tf.Graph().as_default(), tf.Session() as session:
+    with tf.Graph().as_default(), open_session() as session:
         model = AlexNet(tf.constant(images - IMAGENET_MEAN), 1.0, 2, ())
         for layer, values in layers.items():
             assign_values(session, model.variables[layer], values)
@@ -41,7 +41,7 @@ def activations(layers, images):
 
 
 def test_folded_weights_give_the_activations_of_pretraining(bank, images):
-    with tf.Graph().as_default(), tf.Session() as session:
+    with tf.Graph().as_default(), open_session() as session:
         with tf.variable_scope('', reuse=tf.AUTO_REUSE):
             graph = pretrain.build(SMALL, (64, 18, 18))
             x = tf.constant(images - IMAGENET_MEAN)

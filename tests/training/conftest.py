@@ -9,7 +9,7 @@ import pytest
 import finetune
 from alexnet import AlexNet
 from inputs.lists import Datasets, ImageList
-from runtime.tf1 import tf
+from runtime.tf1 import open_session, tf
 from tests.helpers import write_list
 from training.devices import Devices
 from training.graph import build_training_graph
@@ -54,11 +54,11 @@ def run_dir(tmp_path):
 @pytest.fixture(scope='session')
 def conv_network(conv_weights_file):
     """(session, AlexNet) with the values of a file for the convolutions and random ones above."""
-    with tf.Graph().as_default() as graph:
+    with tf.Graph().as_default():
         images = tf.placeholder(tf.uint8, [None, 227, 227, 3])
         model = AlexNet(images, 1.0, 2, ('fc6', 'fc7', 'fc8'), conv_weights_file)
         initializer = tf.global_variables_initializer()
-    session = tf.Session(graph=graph)
+        session = open_session()
     session.run(initializer)
     model.load_initial_weights(session)
     yield session, model

@@ -9,7 +9,7 @@ import finetune
 from alexnet import LAYERS
 from inputs.lists import Datasets, ImageList
 from runtime.tf1 import op_determinism, tf
-from tests.helpers import run_main
+from tests.helpers import one_error_line, run_main
 from tests.training.cluster_runs import assert_same_run
 from training.devices import Devices
 from training.graph import build_training_graph
@@ -17,6 +17,7 @@ from training.setup import make_setup
 
 
 @pytest.mark.slow
+@pytest.mark.cpu
 @pytest.mark.parametrize('names', [['CPU:0'], ['CPU:0', 'CPU:1']])
 def test_named_devices_give_what_one_gives(run_flags, one_device, run_dir, names):
     finetune.main([*run_flags, '--devices', *names, '--run_dir', str(run_dir)])
@@ -28,11 +29,13 @@ def test_named_devices_give_what_one_gives(run_flags, one_device, run_dir, names
     (['--devices', 'CPU:0', 'CPU:0'], 'name each once'),
     (['--devices', 'CPU:0', 'CPU:1', '--batch_size', '1'],
      'batch_size 1 is less than the 2 devices'),
+    (['--devices', 'CPU:0', '--precision', 'tensorfloat32', '--train_file', 'missing.txt'],
+     'precision tensorfloat32: it needs a GPU'),  # it is told before the lists are read
     (['--peer_timeout', '0'], 'peer_timeout 0.0 is not a number, above 0')])
 def test_settings_that_do_not_fit_are_one_line(flags, message, run_flags, run_dir, capsys):
     status, _, errors = run_main(
         finetune.main, [*run_flags, *flags, '--run_dir', run_dir], capsys)
-    assert status == 2 and message in errors and errors.count('\n') == 1
+    assert status == 2 and message in one_error_line(errors)
     assert not run_dir.exists()
 
 

@@ -19,7 +19,7 @@ from tests.training.cluster_runs import (
     worker_command,
 )
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.cpu]
 KILLED = r'bash: line 1: +\d+ Killed .*\n'  # the shell's report of a SIGKILL
 
 

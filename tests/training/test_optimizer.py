@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from finetune import Settings
-from runtime.tf1 import tf
+from runtime.tf1 import open_session, tf
 from tests.helpers import ROOT
 from training.optimizer import balanced_weights, learning_rate_at, make_train_op, training_loss
 
@@ -28,7 +28,7 @@ def build_solver_network(settings, reference, num_steps):
 
 def losses_of_steps(settings, reference, num_steps=20):
     """Return the losses before each step, and after the last one."""
-    with tf.Graph().as_default(), tf.Session() as session:
+    with tf.Graph().as_default(), open_session() as session:
         loss, train_op = build_solver_network(settings, reference, num_steps)
         session.run(tf.global_variables_initializer())
         losses = []
@@ -55,7 +55,7 @@ def test_steps_equal_those_of_caffes_solver(optimizer, learning_rate, lr_mult):
 def test_sampled_gradients_are_those_of_the_loss_alone(optimizer):
     """Without learning rate and weight decay: d(3 a + b b) / da = 3, / db = 2 b."""
     settings = Settings(optimizer=optimizer, weight_decay=0.5)
-    with tf.Graph().as_default(), tf.Session() as session:
+    with tf.Graph().as_default(), open_session() as session:
         a, b = (tf.get_variable(name, initializer=[[0.25]]) for name in 'ab')
         loss = tf.reduce_sum(3 * a + b * b)
         _, gradients = make_train_op(loss, tf.constant(0.1), settings, [a], [b])
@@ -69,7 +69,7 @@ def test_the_loss_is_a_weighted_mean_of_smoothed_cross_entropies():
     logits, numbers = random.randn(6, 3).astype(np.float32), np.array([0, 0, 0, 1, 1, 2])
     labels, weights = np.eye(3, dtype=np.float32)[numbers], balanced_weights(numbers, 3)
     np.testing.assert_allclose(weights, [6 / 9, 6 / 6, 6 / 3], rtol=1e-6)
-    with tf.Graph().as_default(), tf.Session() as session:
+    with tf.Graph().as_default(), open_session() as session:
         loss = session.run(training_loss(tf.constant(labels), tf.constant(logits), 0.3, weights, 6))
     log_probabilities = logits - np.log(np.exp(logits).sum(1, keepdims=True))  # by NumPy
     losses = -((0.7 * labels + 0.1) * log_probabilities).sum(1)
@@ -86,7 +86,7 @@ def test_a_class_without_images_weighs_nothing():
     ('constant', [2, 2, 2, 2]), ('step', [2, 0.2, 0.02, 0.02]),
     ('cosine', [2, 1.5, 0.5, 2 * (1 + np.cos(np.pi * 8 / 9)) / 2])])
 def test_learning_rate_of_the_schedules(lr_schedule, expected):
-    with tf.Graph().as_default(), tf.Session() as session:
+    with tf.Graph().as_default(), open_session() as session:
         rates = session.run([learning_rate_at(tf.constant(step), 9, 2.0, lr_schedule)
                              for step in (0, 3, 6, 8)])
     np.testing.assert_allclose(rates, expected, rtol=1e-5)

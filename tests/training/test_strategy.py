@@ -8,6 +8,7 @@ from training.devices import Devices
 from training.strategy import (
     all_reduce_sum,
     build_broadcast,
+    choose_communication,
     for_each_replica,
     make_strategy,
     share_a_host,
@@ -60,6 +61,25 @@ def test_devices_of_a_cluster_cannot_be_named():
 def test_workers_of_one_host_are_found(addresses, is_shared):
     """They may share a GPU, which NCCL refuses."""
     assert share_a_host(addresses) == is_shared
+
+
+@pytest.mark.parametrize('gpus, addresses, name', [
+    (['GPU:0'], ['a:1', 'b:1'], 'NCCL'), (['GPU:0'], ['a:1', 'a:2'], 'RING'),
+    ([], ['a:1', 'b:1'], 'RING')])
+def test_workers_sum_by_nccl_if_each_has_its_own_gpus(gpus, addresses, name):
+    kinds = tf.distribute.experimental.CollectiveCommunication
+    assert choose_communication(gpus, addresses) == kinds[name]
+
+
+def test_memory_grows_before_a_strategy_counts_gpus(monkeypatch):
+    """TensorFlow allows it no later. Two GPUs are pretended."""
+    calls = []
+    monkeypatch.setattr(tf.config, 'list_physical_devices', lambda kind: ['one', 'two'])
+    monkeypatch.setattr(tf.config.experimental, 'set_memory_growth',
+                        lambda gpu, is_on: calls.append((gpu, is_on)))
+    monkeypatch.setattr(tf.distribute, 'MirroredStrategy', calls.append)
+    make_strategy(None, ())
+    assert calls == [('one', True), ('two', True), ['GPU:0', 'GPU:1']]
 
 
 def test_a_single_worker_broadcasts_nothing(strategy):

@@ -17,6 +17,7 @@ from tests.training.cluster_runs import (
 )
 from training.workers import SingleWorker
 
+pytestmark = pytest.mark.cpu
 DIFFERS = 'worker 1 differs from the chief: '
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from alexnet import AlexNet
 from convert_weights import main
-from runtime.tf1 import tf
+from runtime.tf1 import open_session, tf
 from tests.caffe_files import caffemodel, drawn_images, drawn_layers
 from tests.helpers import ROOT
 from weight_files.architecture import resolve_architecture
@@ -45,7 +45,7 @@ def caffenet(tmp_path):
 def assert_fc8_is(reference, path, architecture):
     """Assert that fc8 is within 1e-4 of the largest value of fc8 that Caffe computed."""
     expected = np.load(os.path.join(REFERENCE, reference))
-    with tf.Graph().as_default(), tf.Session() as session:
+    with tf.Graph().as_default(), open_session() as session:
         x = tf.placeholder(tf.float32, [None, 227, 227, 3])
         model = AlexNet(x, 1.0, 1000, [], path, architecture=architecture)
         model.load_initial_weights(session)
@@ -100,6 +100,7 @@ assert len(sizes) == 2 and max(sizes) < 1 << 20, sizes
 '''
 
 
+@pytest.mark.cpu
 @pytest.mark.skipif(not os.path.exists('/proc/self/clear_refs'), reason='needs Linux: memory')
 def test_loading_takes_less_than_three_files_of_memory(full_size, tmp_path):
     """The graph, in event and .meta files, stays small too."""
