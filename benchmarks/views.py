@@ -1,8 +1,8 @@
 """Measures what the values of the setting `views` earn and cost.
 
 `python -m benchmarks.views CONV_WEIGHTS FOLDER [FOLDER ...]`: each FOLDER holds train.txt and
-val.txt. Three runs per value and folder, the first one without stored features; values in turn.
-Prints a table, and writes it to benchmarks/views.md.
+val.txt. Three runs per row and folder, rows in turn; the first one with a value of `views` computes
+the features. Prints a table, and writes it to benchmarks/views.md.
 """
 
 import csv
@@ -19,22 +19,22 @@ import numpy as np
 from benchmarks.recipe import SEEDS, TRAIN_FC, list_flags, name_of
 
 RESULTS = 'benchmarks/views.md'
-ROWS = {  # flags
-    'whole': [], 'whole, cosine': ['--lr_schedule', 'cosine'],
-    'crops': ['--views', 'crops'],
-    'crops, cosine': ['--views', 'crops', '--lr_schedule', 'cosine']}
+ROWS = (  # flags
+    '--views whole', '--views crops', '--views whole --batch_size 64',
+    '--views crops --batch_size 64', '--views whole --lr_schedule cosine',
+    '--views crops --lr_schedule cosine')
 
 
 class Result(NamedTuple):
     """The outcome of one run."""
 
-    best: float             # validation accuracy of the best epoch
-    last: float             # of the last epoch
-    seconds: float          # of the whole command
+    best: float               # validation accuracy of the best epoch
+    last: float               # of the last epoch
+    seconds: float            # of the whole command
     images_per_second: float  # of training, median over epochs
 
 
-def run(folder, weights, scratch, cache, flags):
+def run(folder, weights, scratch, cache, *flags):
     """Return the Result of finetune.py."""
     run_dir = os.path.join(scratch, f'run{len(os.listdir(scratch))}')
     start = time.perf_counter()
@@ -51,20 +51,21 @@ def run(folder, weights, scratch, cache, flags):
 
 
 def table(results):
-    """Return the lines of the table; results: {(name, folder): [Result per seed]}."""
+    """Return the lines of the table; results: {(flags, folder): [Result per seed]}."""
     lines = ['Validation accuracy: mean (range) of 3 seeds. Seconds of whole commands, 10 epochs: '
              'without stored features, with them.', '',
-             '| views | data | best epoch | last epoch | first run, s | later runs, s | '
+             '| flags | data | best epoch | last epoch | first run, s | later runs, s | '
              'training images/s |', '|---|---|---|---|---|---|---|']
-    for (name, folder), rows in results.items():
+    for (flags, folder), rows in results.items():
         best, last, seconds, rates = zip(*rows, strict=True)
+        first = f'{seconds[0]:.0f}' if flags in ROWS[:2] else ''
         lines.append(
-            f'| {name} | {name_of(folder)} | {describe(best)} | {describe(last)} | '
-            f'{seconds[0]:.0f} | {statistics.median(seconds[1:]):.0f} | '
-            f'{statistics.median(rates):.0f} |')
-    for name in dict.fromkeys(name for name, _ in results):
-        parts = [np.mean(rows, 0)[:2] for (other, _), rows in results.items() if other == name]
-        lines.append('| {} | mean | {:.4f} | {:.4f} | | | |'.format(name, *np.mean(parts, 0)))
+            f'| {flags} | {name_of(folder)} | {describe(best)} | {describe(last)} | {first} | '
+            f'{statistics.median(seconds[1:]):.0f} | {statistics.median(rates):.0f} |')
+    for flags in ROWS:
+        parts = [np.mean(rows, 0)[:2] for (other, _), rows in results.items() if other == flags]
+        best, last = np.mean(parts, 0)
+        lines.append(f'| {flags} | mean | {best:.4f} | {last:.4f} | | | |')
     return lines
 
 
@@ -75,14 +76,14 @@ def describe(values):
 
 def main(weights, *folders):
     """Run all, and write the table."""
-    results = {(name, folder): [] for name in ROWS for folder in folders}
+    results = {(flags, folder): [] for flags in ROWS for folder in folders}
     with tempfile.TemporaryDirectory() as scratch, tempfile.TemporaryDirectory() as caches:
         for seed in SEEDS:
-            for (name, folder), rows in results.items():
-                cache = os.path.join(caches, f'{name} {name_of(folder)}')
-                flags = [*ROWS[name], '--seed', str(seed)]
-                rows.append(run(folder, weights, scratch, cache, flags))
-                print(name, name_of(folder), seed, rows[-1], flush=True)
+            for (flags, folder), rows in results.items():
+                cache = os.path.join(caches, '-'.join([flags.split()[1], name_of(folder)]))
+                rows.append(run(folder, weights, scratch, cache, *flags.split(),
+                                '--seed', str(seed)))
+                print(flags, name_of(folder), seed, rows[-1], flush=True)
     lines = table(results)
     with open(RESULTS, 'w') as file:
         file.writelines(f'{line}\n' for line in lines)
