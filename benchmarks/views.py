@@ -34,17 +34,17 @@ class Result(NamedTuple):
     images_per_second: float  # of training, median over epochs
 
 
-def run(folder, weights, scratch, cache, *flags):
+def run(folder, weights, cache, *flags):
     """Return the Result of finetune.py."""
-    run_dir = os.path.join(scratch, f'run{len(os.listdir(scratch))}')
-    start = time.perf_counter()
-    subprocess.run(
-        [sys.executable, 'finetune.py', '--run_dir', run_dir, '--weights_path', weights,
-         '--cache_dir', cache, *TRAIN_FC, *list_flags(folder), *flags],
-        check=True, stdout=subprocess.DEVNULL)
-    seconds = time.perf_counter() - start
-    with open(os.path.join(run_dir, 'metrics.csv')) as file:
-        rows = list(csv.DictReader(file))
+    with tempfile.TemporaryDirectory() as run_dir:
+        start = time.perf_counter()
+        subprocess.run(
+            [sys.executable, 'finetune.py', '--run_dir', run_dir, '--weights_path', weights,
+             '--cache_dir', cache, *TRAIN_FC, *list_flags(folder), *flags],
+            check=True, stdout=subprocess.DEVNULL)
+        seconds = time.perf_counter() - start
+        with open(os.path.join(run_dir, 'metrics.csv')) as file:
+            rows = list(csv.DictReader(file))
     accuracies = [float(row['val_accuracy']) for row in rows]
     rate = statistics.median(float(row['images_per_second']) for row in rows)
     return Result(max(accuracies), accuracies[-1], seconds, rate)
@@ -77,12 +77,11 @@ def describe(values):
 def main(weights, *folders):
     """Run all, and write the table."""
     results = {(flags, folder): [] for flags in ROWS for folder in folders}
-    with tempfile.TemporaryDirectory() as scratch, tempfile.TemporaryDirectory() as caches:
+    with tempfile.TemporaryDirectory() as caches:
         for seed in SEEDS:
             for (flags, folder), rows in results.items():
                 cache = os.path.join(caches, '-'.join([flags.split()[1], name_of(folder)]))
-                rows.append(run(folder, weights, scratch, cache, *flags.split(),
-                                '--seed', str(seed)))
+                rows.append(run(folder, weights, cache, *flags.split(), '--seed', str(seed)))
                 print(flags, name_of(folder), seed, rows[-1], flush=True)
     lines = table(results)
     with open(RESULTS, 'w') as file:
