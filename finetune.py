@@ -49,7 +49,7 @@ class Settings(CheckedSettings):
     skip_broken: bool = flag(False, 'leave out missing and broken images instead of stopping')
     views: Literal['whole', 'crops'] = flag(
         'whole', 'what the network sees of a picture: the whole, or crops of centre and corners; '
-        'training draws one view per epoch, validation averages all')
+        'training draws one view per epoch, validation averages the crops')
     horizontal_flip: bool = flag(True, 'mirror images are views, too; wrong for letters')
 
     weights_path: str = flag(

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from inputs.lists import BrokenImages, Datasets, ImageList, read_list
+from inputs.views import views_of
 from tests.helpers import write_list
 from training.feature_store import SPARE_BYTES
 from training.sources import CacheOptions, make_generators, make_sources
@@ -41,6 +42,16 @@ def test_features_are_fed_where_they_can_be_stored(
         assert (source.batches is generator) == (source.input_name == 'images')
     output = capsys.readouterr().out
     assert reason in output and ('not stored' in output) == bool(reason)
+
+
+@pytest.mark.parametrize('views, drawn_from, averaged', [('whole', 2, 1), ('crops', 10, 10)])
+def test_training_takes_one_view_of_an_image_and_validation_all(
+        photos, views, drawn_from, averaged):
+    train, val = generators_of(photos, photos, views)
+    assert train.views == views_of(views, True) and len(train.views) == drawn_from
+    for generator, count in ((train, 1), (val, averaged)):
+        pixels, labels = generator.next_pixels(2)
+        assert pixels.shape == (2 * count, 227, 227, 3) and len(labels) == 2
 
 
 def test_a_cache_that_must_be_on_but_cannot_is_an_error(conv_network, photos, tmp_path):
