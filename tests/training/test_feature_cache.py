@@ -144,7 +144,7 @@ def test_the_fingerprint_differs_by_what_features_depend_on(conv_network, tmp_pa
 
 
 @pytest.mark.parametrize('name, value', [
-    ('alexnet.__file__', __file__), ('datagenerator.__file__', __file__),
+    ('alexnet.__file__', __file__), ('training.frozen_layers.__file__', __file__),
     ('inputs.images.PIXEL_FILES', (__file__,))])
 def test_the_fingerprint_differs_by_the_code(conv_network, monkeypatch, name, value):
     session, model = conv_network
