@@ -80,8 +80,7 @@ class Settings(CheckedSettings):
         0.9, 'fraction of the last step that is repeated (adam: beta1)', low=0, below=1)
     weight_decay: float = flag(0.0, 'L2 penalty on weights, not biases, as in Caffe', low=0)
     num_epochs: int = flag(10, 'number of epochs', low=1)
-    batch_size: int | None = flag(
-        None, 'images per step; None: 64, or 128 from 1,000 training images on', low=1)
+    batch_size: int | None = flag(None, 'images per step; None: 64, from 1,000 images 128', low=1)
     patience: int | None = flag(
         None, 'early stopping: stop after so many epochs without a better one; None: never', low=1)
     label_smoothing: float = flag(
