@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 import predict
+from inputs.arguments import read_inputs
+from inputs.views import views_of
 from tests.helpers import run_main
 
 
@@ -53,6 +55,13 @@ def test_batches_of_views_are_those_of_images(finished_run, probabilities):
     answers = [probabilities(pictures, '--views', 'crops', '--batch_size', size)
                for size in (1, 70)]
     np.testing.assert_allclose(*answers, rtol=0, atol=1e-6)
+
+
+def test_a_batch_is_of_views(finished_run):
+    """Of 35 images with 10 views each, 12 are in a batch of 129."""
+    inputs = read_inputs([str(finished_run.parent / 'pictures')], [])
+    batches = predict.read_batches(inputs, views_of('crops', True), {}, 129, num_threads=2)
+    assert [pixels.shape[:2] for _, pixels in batches] == [(12, 10), (12, 10), (11, 10)]
 
 
 def test_a_run_answers_by_its_own_views_unless_told_otherwise(probabilities, crops, run_copy):
