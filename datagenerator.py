@@ -30,6 +30,7 @@ def draw_epoch(seed: int, epoch: int, size: int, shuffle: bool, num_views: int) 
     num_views: views of an image, each of which is taken with the same probability.
     """
     random = np.random.default_rng([seed, epoch])
+    # Of two views, numbers below 1/2 draw the mirror image, as in the runs of older versions.
     views = num_views - 1 - (num_views * random.random(size)).astype(int)
     order = np.arange(size)
     if shuffle:

@@ -49,7 +49,7 @@ class Settings(CheckedSettings):
     skip_broken: bool = flag(False, 'leave out missing and broken images instead of stopping')
     views: Literal['whole', 'crops'] = flag(
         'whole', 'what the network sees of a picture: the whole, or crops of centre and corners; '
-        'training draws one view per epoch, validation averages all')
+        'training draws one view per epoch, validation averages the crops')
     horizontal_flip: bool = flag(True, 'mirror images are views, too; wrong for letters')
 
     weights_path: str = flag(
@@ -80,7 +80,7 @@ class Settings(CheckedSettings):
         0.9, 'fraction of the last step that is repeated (adam: beta1)', low=0, below=1)
     weight_decay: float = flag(0.0, 'L2 penalty on weights, not biases, as in Caffe', low=0)
     num_epochs: int = flag(10, 'number of epochs', low=1)
-    batch_size: int | None = flag(None, 'images per step; None: 64; 128 from 1,000 images', low=1)
+    batch_size: int | None = flag(None, 'images per step; None: 64, from 1,000 images 128', low=1)
     patience: int | None = flag(
         None, 'early stopping: stop after so many epochs without a better one; None: never', low=1)
     label_smoothing: float = flag(

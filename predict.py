@@ -49,7 +49,7 @@ class Settings(CheckedSettings):
         None, 'best, last, or the number of an epoch that has one; None: best')
     views: Literal['whole', 'crops'] | None = flag(
         None, 'answer by these views of an image; whole is quick; None: those of the run')
-    batch_size: int = flag(128, 'images per batch', low=1)
+    batch_size: int = flag(128, 'views of images per batch', low=1)
     precision: Literal['float32', 'tensorfloat32', 'bfloat16'] | None = flag(
         None, "of matrix products; None: that of the run's settings")
     num_threads: int | None = flag(
@@ -117,10 +117,10 @@ def choose_views(settings, run):
 
 
 def read_batches(inputs, views, errors, batch_size, num_threads) -> Iterator[tuple]:
-    """Yield (positions, views of the images) per batch of the readable Inputs.
+    """Yield (positions, pixels) per batch of the readable Inputs.
 
     batch_size: number of views in a batch.
-    positions: int64 [n], in the inputs. Views: uint8 [n, views, 227, 227, 3]. errors: dict that
+    positions: int64 [n], in the inputs. pixels: uint8 [n, views, 227, 227, 3]. errors: dict that
     receives {position: error} of the others, which are named on standard error, too.
     """
     load, reported = functools.partial(load_views, views=views), 0

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 IMAGE_SIZE = 227  # height and width of what the network sees, pixels
-CROPPED_SIZE = 256  # height and width that a picture is scaled to before crops are cut out
+SCALED_SIZE = 256  # height and width that a picture is scaled to before crops are cut out
 
 
 class View(NamedTuple):
@@ -26,7 +26,7 @@ def views_of(name: str, horizontal_flip: bool) -> tuple[View, ...]:
     if name == 'whole':
         views = [central_view((IMAGE_SIZE, IMAGE_SIZE))]
     else:
-        scale_size, last = (CROPPED_SIZE, CROPPED_SIZE), CROPPED_SIZE - IMAGE_SIZE
+        scale_size, last = (SCALED_SIZE, SCALED_SIZE), SCALED_SIZE - IMAGE_SIZE
         corners = [(0, 0), (0, last), (last, 0), (last, last)]
         views = [central_view(scale_size)]
         views += [View(scale_size, corner, (IMAGE_SIZE, IMAGE_SIZE)) for corner in corners]

@@ -162,6 +162,9 @@ def place_list(tmp_path):
     return write_list(tmp_path / 'list.txt', ['places.png 0'] * 200)
 
 
+PLACES = [(14, 14), (0, 0), (29, 0), (0, 29), (29, 29)]  # (left, top) of the crops
+
+
 def corners(images):
     """Return (left, top) of each image in the picture of `place_list`."""
     return [tuple(np.int32(image[0, 0, :2] + (104, 117))) for image in images]
@@ -170,8 +173,9 @@ def corners(images):
 def test_an_epoch_takes_one_view_of_each_image(place_list):
     data = ImageDataGenerator(place_list, views=views_of('crops', False), seed=1)
     first = corners(data.next_batch(200)[0])
+    assert first == [PLACES[number] for number in data.epoch_order.views]
     counts = collections.Counter(first)
-    assert set(counts) == {(14, 14), (0, 0), (0, 29), (29, 0), (29, 29)}
+    assert set(counts) == set(PLACES)
     assert 20 < min(counts.values()) and max(counts.values()) < 60  # of 200, 40 each on average
     data.reset_pointer()
     assert corners(data.next_batch(200)[0]) != first
@@ -184,7 +188,15 @@ def test_all_views_of_an_image_follow_each_other(place_list):
     pixels, labels = data.next_pixels(3)
     assert pixels.shape == (15, 227, 227, 3) and labels.shape == (3, 2)
     assert data.rows_per_image == 5 and data.pointer == 3
-    assert corners(pixels - data.mean) == 3 * [(14, 14), (0, 0), (29, 0), (0, 29), (29, 29)]
+    assert corners(pixels - data.mean) == 3 * PLACES
+
+
+def test_whole_pictures_are_scaled_to_any_size(place_list):
+    data = ImageDataGenerator(place_list, horizontal_flip=True, scale_size=(100, 50), seed=1)
+    pixels, _ = data.next_pixels(8)
+    assert pixels.shape == (8, 50, 100, 3)
+    is_mirrored = pixels[:, 0, 0, 0] > pixels[:, 0, -1, 0]  # blue is the column
+    assert is_mirrored.tolist() == data.epoch_order.views[:8].astype(bool).tolist()
 
 
 def test_shards_yield_the_batches_of_the_whole_list(picture_list):

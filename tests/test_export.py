@@ -12,6 +12,7 @@ import pytest
 import export
 from alexnet import IMAGE_SIZE, LAYERS
 from inputs.images import IMAGENET_MEAN, load_image
+from inputs.views import views_of
 from run_folder.trained_run import read_run, rebuild_network
 from runtime.tf1 import open_session, tf
 from tests.helpers import ROOT, run_main
@@ -142,6 +143,18 @@ def test_decoding_in_the_graph_is_that_of_load_image(tmp_path, scale_size, heigh
     assert got.shape == expected.shape and abs(got - expected).max() <= 1
     shrinks = height >= scale_size[1]
     assert (got != expected).mean() <= (0.03 if shrinks else 0.2)
+
+
+def test_the_model_of_a_run_with_crops_takes_the_first(finished_run, tmp_path):
+    """The centre of 256x256 pixels, cut out by NumPy."""
+    picture = np.random.RandomState(0).randint(0, 256, (256, 256, 3)).astype(np.uint8)
+    cv2.imwrite(str(tmp_path / 'a.png'), picture)
+    run = read_run(str(finished_run))._replace(views=views_of('crops', True))
+    with tf.Graph().as_default(), tf.Session() as session:
+        tensors, _ = export.build_serving_graph(run)
+        [found] = session.run(
+            tensors.images, {tensors.image_bytes: [(tmp_path / 'a.png').read_bytes()]})
+    np.testing.assert_array_equal(found, picture[14:241, 14:241, ::-1])
 
 
 @pytest.mark.parametrize('case', [case for case in CASES if 'PNG' in case])

@@ -11,7 +11,6 @@ from typing import NamedTuple
 import numpy as np
 
 import alexnet
-import datagenerator
 from alexnet import LAYERS
 from datagenerator import ImageDataGenerator
 from inputs.checks import KEY_BYTES, image_key
@@ -19,12 +18,13 @@ from inputs.images import decoder_fingerprint, describe
 from inputs.prefetch import prefetch_map
 from runtime.command import progress_bar
 from runtime.tf1 import tf
+from training import frozen_layers
 from training.feature_store import FeatureStore, NotEnoughSpace
 from training.frozen_layers import compute_features
 from weight_files.architecture import BLOCK_ENDS
 
 FEATURE_LAYER = {'fc6': 'pool5', 'fc7': 'fc6', 'fc8': 'fc7'}  # first trained layer: its input
-COMPUTED_BY = (alexnet, datagenerator)  # modules besides inputs/ whose code decides the features
+COMPUTED_BY = (alexnet, frozen_layers)  # modules besides inputs/ whose code decides the features
 
 
 class CacheOptions(NamedTuple):

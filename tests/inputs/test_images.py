@@ -81,10 +81,20 @@ def test_load_image_shrinks_each_side_by_area(tmp_path):
     np.testing.assert_allclose(image, expected, atol=0.51)
 
 
+def test_load_image_is_bilinear_if_only_one_side_shrinks(tmp_path):
+    """By OpenCV, whose two methods differ here."""
+    pixels = np.random.RandomState(0).randint(0, 256, (100, 454, 3), np.uint8)
+    cv2.imwrite(str(tmp_path / 'a.png'), pixels)
+    expected, other = (cv2.resize(pixels, (227, 227), interpolation=method)
+                       for method in (cv2.INTER_LINEAR, cv2.INTER_AREA))
+    image = load_image(str(tmp_path / 'a.png'), mean=NO_MEAN)
+    np.testing.assert_array_equal(image, expected)
+    assert (expected != other).any()
+
+
 def test_load_image_crops_the_scaled_picture(tmp_path):
     pixels = np.random.RandomState(0).randint(0, 256, (260, 256, 3), np.uint8)
     cv2.imwrite(str(tmp_path / 'a.png'), pixels)
-
     crop = load_image(str(tmp_path / 'a.png'), (256, 260), NO_MEAN, (227, 230))
     np.testing.assert_array_equal(crop, pixels[15:245, 14:241])
 

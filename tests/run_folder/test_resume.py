@@ -95,8 +95,10 @@ def test_a_run_of_before_there_were_views_saw_whole_pictures(begun, random_crop)
 
 
 @pytest.mark.parametrize('changed, class_names, named', [
-    ({'seed': 7, 'precision': 'bfloat16', 'views': 'crops'}, CLASS_NAMES,
-     'seed was 0, not 7; views was whole, not crops; precision was float32, not bfloat16'),
+    ({'batch_size': 64, 'seed': 7, 'views': 'crops', 'horizontal_flip': False}, CLASS_NAMES,
+     'batch_size was 7, not 64; seed was 0, not 7; views was whole, not crops; '
+     'horizontal_flip was True, not False. Name another'),
+    ({'precision': 'bfloat16'}, CLASS_NAMES, 'precision was float32, not bfloat16'),
     ({}, ['ant', 'owl', 'bee'], 'the classes are not those of its labels.txt')])
 def test_another_run_is_refused(begun, changed, class_names, named):
     stored = {**begun[1], **changed}

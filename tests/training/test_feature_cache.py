@@ -21,7 +21,7 @@ from training.feature_cache import (
     store_features,
     view_key,
 )
-from training.feature_store import FeatureStore
+from training.feature_store import FeatureStore, NotEnoughSpace
 
 WIDTH = 6 * 6 * 256  # of pool5
 
@@ -29,18 +29,19 @@ WIDTH = 6 * 6 * 256  # of pool5
 WHOLE = views_of('whole', False)
 
 
-def store_pool5(conv_network, list_file, folder, views=WHOLE, broken=None):
+def store_pool5(conv_network, list_file, folder, views=WHOLE, broken=None, fraction=1):
     """Store pool5 of a list; return (all stored rows, row of each image, number computed).
 
     views: of each image.
     broken: {path: message} of broken images, None to assert that there are none.
+    fraction: of the free disk space that may be used.
     """
     session, model = conv_network
     errors = {} if broken is None else broken
     with FeatureStore(str(folder), WIDTH) as store:
         rows, computed = store_features(
             store, [(read_list(list_file), views)],
-            lambda pixels: session.run(model.outputs['pool5'], {model.images: pixels}), fraction=1,
+            lambda pixels: session.run(model.outputs['pool5'], {model.images: pixels}), fraction,
             num_threads=2, progress=lambda images, count: images, broken=errors)
         array = store.read().reshape(-1, 6, 6, 256)
     assert broken is not None or not errors
@@ -102,6 +103,12 @@ def test_features_of_views_equal_those_of_the_crops_pixels(conv_network, photos,
             assert_close(array[rows[row]], compute_pool5(conv_network, images))
 
 
+def test_the_space_for_all_missing_views_is_asked_for(conv_network, photos, tmp_path):
+    store_pool5(conv_network, photos, tmp_path / 'c', views_of('crops', False))
+    with pytest.raises(NotEnoughSpace, match='^25 features need 0.0 GB in '):
+        store_pool5(conv_network, photos, tmp_path / 'c', views_of('crops', True), fraction=0)
+
+
 def test_only_added_and_changed_images_are_computed(conv_network, photos, tmp_path):
     store_pool5(conv_network, photos, tmp_path / 'c')
     with open(photos, 'a') as file:
@@ -137,7 +144,7 @@ def test_the_fingerprint_differs_by_what_features_depend_on(conv_network, tmp_pa
 
 
 @pytest.mark.parametrize('name, value', [
-    ('alexnet.__file__', __file__), ('datagenerator.__file__', __file__),
+    ('alexnet.__file__', __file__), ('training.frozen_layers.__file__', __file__),
     ('inputs.images.PIXEL_FILES', (__file__,))])
 def test_the_fingerprint_differs_by_the_code(conv_network, monkeypatch, name, value):
     session, model = conv_network

@@ -1,11 +1,15 @@
 import os
 import re
+import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from inputs.lists import BrokenImages, Datasets, ImageList, read_list
+from inputs.views import views_of
 from tests.helpers import write_list
+from training.feature_store import SPARE_BYTES
 from training.sources import CacheOptions, make_generators, make_sources
 from training.workers import SingleWorker
 
@@ -40,10 +44,35 @@ def test_features_are_fed_where_they_can_be_stored(
     assert reason in output and ('not stored' in output) == bool(reason)
 
 
+@pytest.mark.parametrize('views, drawn_from, averaged', [('whole', 2, 1), ('crops', 10, 10)])
+def test_training_takes_one_view_of_an_image_and_validation_all(
+        photos, views, drawn_from, averaged):
+    train, val = generators_of(photos, photos, views)
+    assert train.views == views_of(views, True) and len(train.views) == drawn_from
+    for generator, count in ((train, 1), (val, averaged)):
+        pixels, labels = generator.next_pixels(2)
+        assert pixels.shape == (2 * count, 227, 227, 3) and len(labels) == 2
+
+
 def test_a_cache_that_must_be_on_but_cannot_is_an_error(conv_network, photos, tmp_path):
     generators = generators_of(photos, photos)
     with pytest.raises(ValueError, match='^cache_features is on, but '):
         sources_of(conv_network, generators, ('conv5', 'fc8'), 'on', tmp_path / 'cache')
+
+
+def test_views_are_stored_if_they_fit_into_half_of_the_disk(
+        conv_network, photos, tmp_path, monkeypatch, capsys):
+    """Into all of it if cache_features is on. Both lists have the same 5 images of 10 views."""
+    def inputs(mode, free):
+        monkeypatch.setattr(shutil, 'disk_usage', lambda folder: SimpleNamespace(free=free))
+        return [source.input_name for source in sources_of(
+            conv_network, generators_of(photos, photos, 'crops'), FC_LAYERS, mode, tmp_path)]
+    needed = 50 * (4 * 6 * 6 * 256 + 16)
+    with pytest.raises(ValueError, match='^cache_features is on, but 50 features need'):
+        inputs('on', SPARE_BYTES + needed - 1)
+    assert inputs('auto', SPARE_BYTES + 2 * needed - 1) == ['images', 'images']
+    assert 'features are not stored: 50 features need' in capsys.readouterr().out
+    assert inputs('on', SPARE_BYTES + needed) == ['pool5', 'pool5']
 
 
 @pytest.mark.parametrize('mode, views', [('on', 'whole'), ('auto', 'crops'), ('off', 'whole')])

@@ -5,6 +5,7 @@ import pytest
 
 from datagenerator import ImageDataGenerator
 from inputs.lists import ImageList
+from inputs.views import views_of
 from reports.run_log import NoLog
 from run_folder.checkpoint_files import Progress
 from training.feature_cache import StoredBatches
@@ -48,6 +49,25 @@ def test_evaluation_counts_every_row_once(two_devices, fc8_values, count):
     assert result.accuracy == (classes == labels).mean()
     np.testing.assert_allclose(highest, probabilities.max(1), rtol=1e-5)
     losses = -np.log(probabilities[range(count), labels])
+    np.testing.assert_allclose(result.loss, losses.mean(), rtol=1e-5)
+
+
+def test_evaluation_averages_the_views_of_an_image(two_devices, fc8_values):
+    """Two batches of 204 and 96 images: 1,024 rows are 204 images with 5 views. By NumPy."""
+    session, graph = two_devices
+    random, batches = np.random.default_rng(0), []
+    features, labels = random.random((1500, 4096), np.float32), random.integers(3, size=300)
+    generator = ImageDataGenerator(ImageList('', ['-'] * 300, labels, labels), nb_classes=3,
+                                   views=views_of('crops', False), all_views=True)
+    rows = np.arange(1500).reshape(300, 5).T
+    source = BatchSource('fc7', StoredBatches(generator, features, rows))
+    result = evaluate(session, graph, source, SingleWorker(), BATCH_SIZE,
+                      lambda: batches.append(None))
+    views = softmax(features @ fc8_values[0] + fc8_values[1])
+    probabilities, (classes, highest) = views.reshape(300, 5, 3).mean(1), result.predictions
+    assert len(batches) == 2 and classes.tolist() == probabilities.argmax(1).tolist()
+    np.testing.assert_allclose(highest, probabilities.max(1), rtol=1e-5)
+    losses = -np.log(probabilities[range(300), labels])
     np.testing.assert_allclose(result.loss, losses.mean(), rtol=1e-5)
 
 
