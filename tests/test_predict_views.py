@@ -83,11 +83,11 @@ def test_a_run_answers_by_its_own_views_unless_told_otherwise(probabilities, cro
 
 def test_features_are_those_of_the_first_view(finished_run, crops, tmp_path):
     picture, [central, *_] = crops
-    for name, flags in (('expected', [central]), ('found', [picture, '--views', 'crops'])):
-        assert predict.main([str(finished_run), *flags, '--features', 'fc7', '--output',
-                             str(tmp_path / f'{name}.npy')]) == 0
+    for name, path, views in (('expected', central, 'whole'), ('found', picture, 'crops')):
+        assert predict.main([str(finished_run), path, path, '--views', views, '--features', 'fc7',
+                             '--output', str(tmp_path / f'{name}.npy')]) == 0
     expected, found = (np.load(tmp_path / f'{name}.npy') for name in ('expected', 'found'))
-    assert found.shape == (1, 4096)
+    assert found.shape == (2, 4096)
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
 
 
