@@ -96,10 +96,11 @@ def test_a_run_from_stored_features_equals_one_from_images(small_run, tmp_path, 
 @pytest.mark.slow
 @pytest.mark.cpu
 def test_training_on_stored_crops_equals_that_on_images(small_run, tmp_path, capsys):
-    small_run('whole', num_epochs=1)  # stores features of whole pictures, of no use here
+    cache_dir = str(tmp_path / 'cache')
+    small_run('whole', num_epochs=1, cache_dir=cache_dir)  # features of no use for crops
     capsys.readouterr()
     runs = [small_run(mode, cache_features=mode, views='crops', horizontal_flip=True,
-                      learning_rate=1e-4) for mode in ('auto', 'off')]
+                      learning_rate=1e-4, cache_dir=cache_dir) for mode in ('auto', 'off')]
     assert '150 views, 150 of them computed' in capsys.readouterr().out
     assert_same_metrics(*runs)
     settings = json.loads((tmp_path / 'auto' / 'settings.json').read_text())

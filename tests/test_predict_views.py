@@ -51,6 +51,7 @@ def test_ten_crops_have_the_mean_of_ten_single_probabilities(probabilities, crop
     np.testing.assert_allclose(ten, single.mean(0), rtol=0, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_batches_of_views_are_those_of_images(finished_run, probabilities):
     pictures = finished_run.parent / 'pictures'
     answers = [probabilities(pictures, '--views', 'crops', '--batch_size', size)
