@@ -115,8 +115,8 @@ def test_large_lists_have_larger_batches(datasets, count, expected):
     train = datasets.train._replace(paths=['a.jpg'] * count, labels=np.zeros(count, np.int32))
     setup = make_setup(Settings(num_epochs=1), datasets._replace(train=train), None)
     assert setup.batch_size == expected and setup.num_steps == math.ceil(count / expected)
-    setup = make_setup(Settings(batch_size=7), datasets._replace(train=train), None)
-    assert setup.batch_size == 7
+    for settings, expected in ((Settings(batch_size=7), 7), (Settings(views='crops'), 64)):
+        assert make_setup(settings, datasets._replace(train=train), None).batch_size == expected
 
 
 def test_a_single_worker_agrees_with_itself(datasets):
