@@ -2,14 +2,14 @@
 limits.
 
 `python -m benchmarks.speed TRAIN_LIST VAL_LIST CONV_WEIGHTS [ROUNDS [NAME...]]` runs every
-contender, or those whose name or label is given as in the table, such as 'warm cache, sgd' or
-'fc6 fc7 fc8, Adam', once per round, in turn. After each round it prints a table of medians and
-ratios, and writes it to benchmarks/speed.md. The optimizer is momentum with batches of 128, as in
-the plain PyTorch script, or sgd where a name says so; with the label Adam it is the default recipe
-without mirror images, as in the careful PyTorch script, which keeps the outputs of the frozen
-layers, too; with the label defaults it is the default recipe for 5 epochs. CONV_WEIGHTS holds conv1
-to conv5; for the runs that train fc8 alone, fc6 and fc7 are drawn. PyTorch is left out where torch
-is missing.
+contender, or those whose name or label is given as in the table, such as 'warm cache, sgd',
+'fc6 fc7 fc8, Adam' or 'fc8: warm cache', once per round, in turn. After each round it prints a
+table of medians and ratios, and writes it to benchmarks/speed.md. The optimizer is momentum with
+batches of 128, as in the plain PyTorch script, or sgd where a name says so; with the label Adam it
+is the default recipe without mirror images, as in the careful PyTorch script, which keeps the
+outputs of the frozen layers, too; with the label defaults it is the default recipe for 5 epochs.
+CONV_WEIGHTS holds conv1 to conv5; for the runs that train fc8 alone, fc6 and fc7 are drawn. PyTorch
+is left out where torch is missing.
 """
 
 import contextlib
@@ -203,7 +203,7 @@ def main(train_list, val_list, conv_weights, rounds='3', *names):
             decode.append(decoding_rate(paths))
             product.append(product_rate())
             for (name, label), command in commands.items():
-                if not names or name in names or label in names:
+                if not names or {name, label, f'{label}: {name}'} & set(names):
                     results[name, label].append(run(name, command, folder))
                     print(f'{label:21} {name:22} {results[name, label][-1]}', flush=True)
             report = '\n'.join(table(results) + limits(results, decode, product)) + '\n'

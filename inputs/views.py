@@ -36,8 +36,8 @@ def views_of(name: str, horizontal_flip: bool) -> tuple[View, ...]:
 def evaluation_views(name: str, horizontal_flip: bool) -> tuple[View, ...]:
     """Return the views over whose probabilities validation and prediction average.
 
-    For 'whole' it is the picture alone; its mirror image would earn little (docs/accuracy.md) and
-    double the time of predict.py. For 'crops' these are all views.
+    For 'whole' it is the picture alone: its mirror image earned nothing (docs/accuracy.md), and
+    would double the time of predict.py. For 'crops' these are all views.
     """
     return views_of(name, horizontal_flip and name == 'crops')
 
