@@ -6,6 +6,7 @@ import warnings
 import numpy as np
 import pytest
 
+from runtime.files import printable
 from tests.caffe_files import caffemodel
 from tests.npy_files import python2_file, small_caffe_layers, small_layers
 from weight_files.architecture import read_architecture
@@ -122,7 +123,8 @@ def assert_one_line(read, path):
         return read(str(path))
     except ValueError as error:
         text = str(error)
-        assert text.startswith(str(path)) and text.isprintable() and len(text) < 500, text
+        assert text.startswith(str(path)) and text == printable(text) and len(text) < 500, text
+        assert len(text.splitlines()) == 1
 
 
 def read_damaged_files(folder):
