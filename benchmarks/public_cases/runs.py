@@ -21,7 +21,7 @@ def settings_in_the_file(trial):
             '    return True\n'
             'wrong = [dict(optimizer="Momentum"), dict(lr_schedule="Cosine"),\n'
             '         dict(cache_features=False), dict(class_weights="Balanced"),\n'
-            '         dict(precision="fp16"), dict(batch_size=None)]\n'
+            '         dict(precision="fp16"), dict(num_epochs=None)]\n'
             'print(sum(works(**values) for values in wrong),\n'
             '      finetune.Settings(train_layers=["fc8", "fc7"]).train_layers,\n'
             '      finetune.Settings(train_layers="fc8").train_layers)')
