@@ -18,7 +18,7 @@ from training.setup import make_setup
 
 @pytest.fixture(scope='session')
 def run_flags(picture_folder, all_weights_file, tmp_path_factory):
-    """32 steps of fc8, without dropout: 8 epochs of 13 images, batches of 4, 4, 4 and 1.
+    """32 steps of fc8 on crops, without dropout: 8 epochs of 13 images, batches of 4, 4, 4 and 1.
 
     The labels of the 9 validation images make epoch 4 the best one.
     """
@@ -31,6 +31,7 @@ def run_flags(picture_folder, all_weights_file, tmp_path_factory):
            '--weights_path', all_weights_file, '--train_layers', 'fc8', '--num_epochs', '8',
            '--batch_size', '4', '--learning_rate', '0.001', '--weight_decay', '0.01',
            '--label_smoothing', '0.1', '--dropout_rate', '0', '--class_weights', 'balanced',
+           '--views', 'crops',
            '--cache_dir', f'{folder}/cache', '--peer_timeout', '200']
     shutil.rmtree(folder / 'cache', ignore_errors=True)
 
