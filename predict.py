@@ -74,9 +74,10 @@ def predict(settings: Settings) -> int:
                              f'{" ".join(model.outputs)}')
         heatmaps = Heatmaps(model) if settings.heatmaps else None
         num_images = tf.placeholder(tf.int32, [])
-        fetches = {'values': mean_log_probabilities(model.fc8, num_images)}
         if settings.features:
             fetches = {'values': model.outputs[settings.features]}
+        else:
+            fetches = {'values': mean_log_probabilities(model.fc8, num_images)}
         if heatmaps:
             fetches['conv5'] = model.outputs['conv5']
         graph.finalize()

@@ -11,12 +11,12 @@ import os
 import statistics
 import sys
 import tempfile
-import time
 
 import numpy as np
 
 import predict
 from alexnet import IMAGE_SIZE
+from benchmarks.pipeline import seconds_of
 from inputs.batches import load_batches, split
 from inputs.images import load_views
 from inputs.lists import read_list
@@ -25,13 +25,6 @@ from run_folder.trained_run import read_run, rebuild_network
 from runtime.tf1 import open_session, tf
 
 BATCH_SIZE = 128
-
-
-def seconds_of(function):
-    """Return the seconds that a call takes."""
-    start = time.perf_counter()
-    function()
-    return time.perf_counter() - start
 
 
 def run_pipeline(paths, views):

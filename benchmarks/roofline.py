@@ -9,11 +9,11 @@ at least at the second rate: 4 values read and 3 written per weight.
 
 import statistics
 import sys
-import time
 
 import numpy as np
 
-from benchmarks.speed import FC_LAYERS, TRAIN_FLOPS
+from benchmarks.pipeline import seconds_of
+from benchmarks.speed import FC_LAYERS, TRAIN_FLOPS, product_rate
 from finetune import Settings
 from inputs.lists import Datasets, ImageList
 from runtime.tf1 import open_session, tf
@@ -30,24 +30,17 @@ ADAM_BYTES = 4 * 7 * WEIGHTS
 def median_seconds(function, calls=9):
     """Return the median seconds of several calls, after one that is not counted."""
     function()
-    times = []
-    for _ in range(calls):
-        start = time.perf_counter()
-        function()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times)
+    return statistics.median(seconds_of(function) for _ in range(calls))
 
 
-def machine_rates():
-    """Return (FLOP/s of a large float32 product, bytes/s of an addition in memory)."""
+def memory_rate():
+    """Return the bytes/s that a large addition in place reads and writes."""
     with tf.Graph().as_default(), open_session('float32') as session:
-        square = tf.get_variable('a', [4096, 4096], initializer=tf.ones_initializer())
-        large, other = (tf.get_variable(name, [9216, 4096], initializer=tf.ones_initializer())
-                        for name in 'bc')
-        product, update = tf.matmul(square, square).op, tf.assign_add(large, other).op
+        values, other = (tf.get_variable(name, [9216, 4096], initializer=tf.ones_initializer())
+                         for name in 'ab')
+        update = tf.assign_add(values, other).op
         session.run(tf.global_variables_initializer())
-        return (2 * 4096**3 / median_seconds(lambda: session.run(product)),
-                3 * 4 * 9216 * 4096 / median_seconds(lambda: session.run(update)))
+        return 3 * 4 * 9216 * 4096 / median_seconds(lambda: session.run(update))
 
 
 def make_step(conv_weights, batch_size):
@@ -72,7 +65,7 @@ def main(conv_weights, rounds='3'):
     steps = {size: make_step(conv_weights, size) for size in BATCH_SIZES}
     rates, seconds = [], {size: [] for size in steps}
     for _ in range(int(rounds)):
-        rates.append(machine_rates())
+        rates.append((product_rate(), memory_rate()))
         for size, step in steps.items():
             seconds[size].append(median_seconds(step))
     product, memory = (statistics.median(column) for column in zip(*rates, strict=True))

@@ -8,7 +8,6 @@ the features. Prints a table, and writes it to benchmarks/views.md.
 import csv
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -16,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from benchmarks.recipe import SEEDS, TRAIN_FC, list_flags, name_of
+from benchmarks.recipe import SEEDS, TRAIN_FC, fine_tune, list_flags, name_of
 
 RESULTS = 'benchmarks/views.md'
 ROWS = (  # flags
@@ -37,16 +36,12 @@ def run(folder, weights, cache, *flags):
     """Return the Result of finetune.py."""
     with tempfile.TemporaryDirectory() as run_dir:
         start = time.perf_counter()
-        subprocess.run(
-            [sys.executable, 'finetune.py', '--run_dir', run_dir, '--weights_path', weights,
-             '--cache_dir', cache, *TRAIN_FC, *list_flags(folder), *flags],
-            check=True, stdout=subprocess.DEVNULL)
+        best, last = fine_tune(run_dir, '--weights_path', weights, '--cache_dir', cache, *TRAIN_FC,
+                               *list_flags(folder), *flags)
         seconds = time.perf_counter() - start
         with open(os.path.join(run_dir, 'metrics.csv')) as file:
-            rows = list(csv.DictReader(file))
-    accuracies = [float(row['val_accuracy']) for row in rows]
-    rate = statistics.median(float(row['images_per_second']) for row in rows)
-    return Result(max(accuracies), accuracies[-1], seconds, rate)
+            rates = [float(row['images_per_second']) for row in csv.DictReader(file)]
+    return Result(best, last, seconds, statistics.median(rates))
 
 
 def table(results):

@@ -41,8 +41,8 @@ class TrainingSetup(NamedTuple):
     label_smoothing: float
     class_weights: np.ndarray     # float32 [num_classes], weight in the loss of a class's images
     seed: int
-    architecture: str = 'alexnet'  # or 'caffenet'
-    batch_size: int = 64           # images per step, of all devices
+    architecture: str             # 'alexnet' or 'caffenet'
+    batch_size: int               # images per step, of all devices
 
     @property
     def pretrained_layers(self) -> tuple[str, ...]:
