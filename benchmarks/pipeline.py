@@ -87,9 +87,9 @@ def waiting_rate(image_list):
         time.sleep(WAIT / 2)
         return image
 
-    def resize(source, size, interpolation):
+    def resize(source, size, dst, interpolation):
         time.sleep(WAIT / 2)
-        return np.zeros((*size[::-1], 3), np.uint8)
+        return np.zeros((*size[::-1], 3), np.uint8) if dst is None else dst
     saved = cv2.imdecode, cv2.resize
     cv2.imdecode, cv2.resize = imdecode, resize
     try:

@@ -65,9 +65,12 @@ def load_views(path: str, views: Sequence[View], out: np.ndarray | None = None) 
     picture = decode_file(path, scale_size)
     shrinks = picture.shape[1] >= scale_size[0] and picture.shape[0] >= scale_size[1]
     method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    scaled = cv2.resize(picture, scale_size, interpolation=method)
-    for view, pixels in zip(views, out, strict=True):
-        cut_out(scaled, view, pixels)
+    # A whole picture is scaled straight into its row: copying it would make other threads wait.
+    is_whole = views[0] == central_view(scale_size, scale_size)
+    row = out[0] if is_whole else None
+    scaled = cv2.resize(picture, scale_size, dst=row, interpolation=method)
+    for number in range(int(is_whole), len(views)):
+        cut_out(scaled, views[number], out[number])
     return out
 
 
