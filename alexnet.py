@@ -171,7 +171,9 @@ class AlexNet:
 
 def subtract_mean(pixels, mean):
     """Return uint8 pixels minus the mean, float32: exact, and a quarter of the bytes are fed."""
-    return tf.cast(pixels, tf.float32) - tf.constant(mean, tf.float32)
+    row = np.tile(np.float32(mean), pixels.shape[2])  # a third of the time of 3 values
+    rows = tf.reshape(tf.cast(pixels, tf.float32), [-1, len(row)])
+    return tf.reshape(rows - tf.constant(row), tf.shape(pixels))
 
 
 def grouped_conv(x, weights, stride, padding, groups):
@@ -191,25 +193,23 @@ def grouped_conv(x, weights, stride, padding, groups):
 def local_response_norm(x):
     """Return x / (1 + alpha / 5 * sum of squares over 5 channels) ** 0.75, with alpha 1e-4.
 
-    x: float32 [n, height, width, channels]. The definition is Caffe's, for LRN across channels.
+    x: float32 [n, height, width, channels], channels a multiple of 16. The definition is Caffe's,
+    for LRN across channels.
 
-    The sum is a product with a band matrix, and the power is made of roots. That is a third faster,
-    forward, than TensorFlow's kernel with depth_radius=2, bias=1, alpha=2e-5, beta=0.75, and equal
-    to 1e-6 (benchmarks/layers.py).
+    The sum is a convolution along blocks of 16 channels, and the power is made of roots: that takes
+    half of the time of TensorFlow's kernel with depth_radius=2, bias=1, alpha=2e-5, beta=0.75, and
+    is equal to 1e-6 (benchmarks/layers.py).
     """
-    channels = int(x.shape[3])
-    distance = np.abs(np.arange(channels)[:, None] - np.arange(channels))
-    band = tf.constant(np.where(distance <= 2, 1e-4 / 5, 0), tf.float32)
-    squares = tf.reshape(x * x, [-1, channels])
-    root = tf.rsqrt(tf.nn.bias_add(tf.matmul(squares, band), tf.ones([channels])))
-    return x * tf.reshape(root * tf.sqrt(root), tf.shape(x))
+    _, height, width, channels = x.shape.as_list()
+    distance = np.abs(np.arange(48)[:, None] - np.arange(16, 32))  # from the block in the middle
+    kernel = tf.constant(np.where(distance <= 2, 1e-4 / 5, 0).reshape(1, 3, 16, 16), tf.float32)
+    squares = tf.reshape(x * x, [-1, height * width, channels // 16, 16])
+    sums = tf.nn.bias_add(tf.nn.conv2d(squares, kernel, 1, 'SAME'), tf.ones([16]))
+    return x * tf.reshape(tf.rsqrt(sums * tf.sqrt(sums)), tf.shape(x))
 
 
 def max_pool(x):
-    """Return the maxima of 3x3 windows with stride 2.
-
-    Heights and widths are odd in this network, so that Caffe's rounding up gives the same sizes.
-    """
+    """Return the maxima of 3x3 windows with stride 2; of odd sizes, Caffe rounds up to the same."""
     return tf.nn.max_pool(x, 3, 2, 'VALID')
 
 

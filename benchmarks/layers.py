@@ -38,9 +38,9 @@ COMPARISONS = {
         conv_by_tensorflow, conv_per_group, [(64, 13, 13, 384), (3, 3, 192, 384)]),
     'conv5: grouped kernel, one per group': (
         conv_by_tensorflow, conv_per_group, [(64, 13, 13, 384), (3, 3, 192, 256)]),
-    'norm1: TensorFlow, band matrix': (
+    'norm1: TensorFlow, blocks of 16': (
         norm_by_tensorflow, local_response_norm, [(64, 55, 55, 96)]),
-    'norm2: TensorFlow, band matrix': (
+    'norm2: TensorFlow, blocks of 16': (
         norm_by_tensorflow, local_response_norm, [(64, 27, 27, 256)]),
     'fc7: TensorFlow, matrix_product': (tf.matmul, matrix_product, [(128, 4096), (4096, 4096)]),
     'fc6: TensorFlow, matrix_product': (tf.matmul, matrix_product, [(128, 9216), (9216, 4096)]),

@@ -35,7 +35,7 @@ def test_pooling_takes_the_largest_of_3x3_every_2():
 
 
 def test_normalisation_is_one_with_tensorflows_kernel():
-    x = np.random.RandomState(0).uniform(-99, 99, (2, 5, 6, 20)).astype(np.float32)
+    x = np.random.RandomState(0).uniform(-99, 99, (2, 5, 6, 48)).astype(np.float32)
     with tf.Graph().as_default(), open_session() as session:
         kernel = tf.nn.local_response_normalization(x, 2, bias=1, alpha=2e-5, beta=0.75)
         ours, theirs = session.run([local_response_norm(tf.constant(x)), kernel])
