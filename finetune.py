@@ -216,7 +216,7 @@ def make_batches(settings, datasets, setup, session, model, workers):
         datasets, views=settings.views, horizontal_flip=settings.horizontal_flip,
         seed=settings.seed, num_threads=settings.num_threads, shard=(workers.rank, workers.size))
     cache = CacheOptions(settings.cache_features, settings.cache_dir, settings.precision,
-                         settings.num_threads)
+                         settings.num_threads, settings.num_epochs)
     return generators, make_sources(
         session, model, generators, setup.trained_layers, cache, workers)
 

@@ -215,3 +215,20 @@ def test_another_order_cancels_what_was_prefetched(picture_list):
     data.start_epoch(1, pointer=3)
     got = numbers(data.next_batch(9)[0])
     assert got == draw_epoch(5, 1, 12, True, 1).order[3:].tolist()
+
+
+@pytest.mark.parametrize('shard', [(0, 1), (1, 2)])
+def test_drawn_views_are_those_that_the_first_epochs_take(picture_list, shard):
+    options = {'views': views_of('crops', True), 'shuffle': True, 'seed': 3, 'shard': shard,
+               'nb_classes': 3}
+    generator = ImageDataGenerator(picture_list, **options)
+    taken = np.zeros((10, generator.data_size), bool)
+    for epoch in range(4):
+        generator.start_epoch(epoch)
+        for index in range(generator.data_size):
+            taken[generator.epoch_order.views[index], index] = True
+    index, count = shard
+    drawn = generator.drawn_views(4)
+    np.testing.assert_array_equal(drawn, taken[:, index::count])
+    assert 0 < drawn.mean() < 1 and generator.drawn_views(10**9).all()
+    assert ImageDataGenerator(picture_list, all_views=True, **options).drawn_views(1).all()

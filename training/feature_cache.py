@@ -28,12 +28,13 @@ COMPUTED_BY = (alexnet, frozen_layers)  # modules besides inputs/ whose code dec
 
 
 class CacheOptions(NamedTuple):
-    """Where and how features are stored."""
+    """Which features are stored, where and how."""
 
     mode: str                # 'auto', 'on' or 'off'
     folder: str              # of all stored features
     precision: str           # of matrix products, 'float32', 'tensorfloat32' or 'bfloat16'
     num_threads: int | None  # that decode images; None: one per core
+    num_epochs: int          # of the run: only the views that they take are stored
 
 
 class StoredBatches:
@@ -41,8 +42,8 @@ class StoredBatches:
 
     Order and views are the generator's.
     array: float32 [rows, ...].
-    rows: int64 [views, n], the row of the features of each view of image i; i counts the images of
-        the generator's shard.
+    rows: int64 [views, n], the row of the features of each view of image i, -1 if they are not
+        stored; i counts the images of the generator's shard.
     """
 
     def __init__(self, generator: ImageDataGenerator, array: np.ndarray, rows: np.ndarray):
@@ -73,6 +74,8 @@ class StoredBatches:
             rows = self.rows[:, indices // count].T.ravel()
         else:
             rows = self.rows[self.generator.epoch_order.views[indices], indices // count]
+        if (rows < 0).any():
+            raise ValueError('this epoch takes views whose features are not stored')
         return self.array[rows], self.generator.one_hot(indices)
 
 
@@ -145,8 +148,8 @@ def store_batches(generators, folder, layer, shape, compute, cache, broken):
     cache, broken: as in cache_features_of.
     """
     start = time.monotonic()
-    parts = [(generator.image_list.shard(*generator.shard), generator.views)
-             for generator in generators]
+    parts = [(generator.image_list.shard(*generator.shard), generator.views,
+              generator.drawn_views(cache.num_epochs)) for generator in generators]
     width, fraction = int(np.prod(shape)), 1 if cache.mode == 'on' else 0.5
     with FeatureStore(folder, width) as store:
         rows, computed = store_features(store, parts, compute, fraction, cache.num_threads,
@@ -154,7 +157,7 @@ def store_batches(generators, folder, layer, shape, compute, cache, broken):
         array = store.read().reshape(-1, *shape)
     if not broken:
         rate = computed / (time.monotonic() - start)
-        count = sum(part.size for part in rows)
+        count = sum(int((part >= 0).sum()) for part in rows)
         print(f'{layer} of {count:,} views, {computed:,} of them computed now '
               f'({rate:.0f} views/s), is stored in {folder}, {array.nbytes / 1e6:,.0f} MB')
     return [StoredBatches(generator, array, part)
@@ -165,16 +168,16 @@ def store_features(store, parts, compute, fraction, num_threads, progress, broke
     """Compute and store the features of image lists that a FeatureStore lacks.
 
     store: an open FeatureStore.
-    parts: pairs (ImageList, views of each image).
+    parts: triples (ImageList, views, which of them are wanted of each image, bool [views, n]).
     compute: function of pixels, uint8 [n, 227, 227, 3], that returns float32 [n, ...].
     fraction: of the free disk space that may be used, 0..1.
     num_threads: that decode; None: one per core.
     progress: function (iterable, length) that iterates under a progress bar.
     broken: {path: message}, to which images that cannot be read are added.
-    Returns ([rows of each part] as StoredBatches takes them, number of features computed); rows of
-    broken images are -1. Raises NotEnoughSpace before computing, OSError if the disk fills later.
+    Returns ([rows of each part] as StoredBatches takes them, number of features computed). Raises
+    NotEnoughSpace before computing, OSError if the disk fills later.
     """
-    keys = [image_keys(image_list, views, broken) for image_list, views in parts]
+    keys = [image_keys(*part, broken) for part in parts]
     missing = find_missing(store, parts, keys)
     before, count = store.count, sum(len(wanted) for wanted in missing.values())
     store.check_space(count, fraction)
@@ -186,10 +189,10 @@ def store_features(store, parts, compute, fraction, num_threads, progress, broke
     return rows, store.count - before
 
 
-def image_keys(image_list, views, broken):
-    """Return the keys of the views of listed images, [views][n].
+def image_keys(image_list, views, wanted, broken):
+    """Return the keys of the views of listed images, [views][n]; None: the view is not wanted.
 
-    The key of a missing image is None, and its path is added to `broken`, {path: message}.
+    A missing image has none either, and its path is added to `broken`, {path: message}.
     """
     files = []
     for path in image_list.paths:
@@ -198,7 +201,9 @@ def image_keys(image_list, views, broken):
         except (OSError, ValueError) as error:
             broken[path] = describe(path, error)
             files.append(None)
-    return [[key and view_key(key, view) for key in files] for view in views]
+    return [[view_key(key, view) if key and is_wanted else None
+             for key, is_wanted in zip(files, row, strict=True)]
+            for view, row in zip(views, wanted, strict=True)]
 
 
 def view_key(file_key, view):
@@ -210,7 +215,7 @@ def view_key(file_key, view):
 def find_missing(store, parts, keys):
     """Return {path: {key: View}} of features that a store lacks."""
     missing = {}
-    for (image_list, views), part_keys in zip(parts, keys, strict=True):
+    for (image_list, views, _), part_keys in zip(parts, keys, strict=True):
         for view, row_keys in zip(views, part_keys, strict=True):
             for path, key in zip(image_list.paths, row_keys, strict=True):
                 if key and key not in store.rows:

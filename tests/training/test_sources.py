@@ -24,7 +24,7 @@ def generators_of(train_file, val_file, views='whole'):
 
 def sources_of(conv_network, generators, trained, mode, folder):
     """Return the BatchSources of generators on a single worker; mode: of CacheOptions."""
-    cache = CacheOptions(mode, str(folder), 'float32', 2)
+    cache = CacheOptions(mode, str(folder), 'float32', 2, 2)
     return make_sources(*conv_network, generators, trained, cache, SingleWorker())
 
 
