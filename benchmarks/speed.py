@@ -7,9 +7,9 @@ contender, or those whose name or label is given as in the table, such as 'warm 
 table of medians and ratios, and writes it to benchmarks/speed.md. The optimizer is momentum with
 batches of 128, as in the plain PyTorch script, or sgd where a name says so; with the label Adam it
 is the default recipe without mirror images, as in the careful PyTorch script, which keeps the
-outputs of the frozen layers, too; with the label defaults it is the default recipe for 5 epochs.
-CONV_WEIGHTS holds conv1 to conv5; for the runs that train fc8 alone, fc6 and fc7 are drawn. PyTorch
-is left out where torch is missing.
+outputs of the frozen layers, too; with the labels defaults it is the default recipe for 5 epochs.
+CONV_WEIGHTS holds conv1 to conv5; for the runs that train less than fc6 to fc8, the others are
+drawn. PyTorch is left out where torch is missing.
 """
 
 import contextlib
@@ -39,7 +39,7 @@ RECIPE = ('--num_epochs', EPOCHS, '--batch_size', '128', '--optimizer', 'momentu
           '--learning_rate', '0.001', '--no-horizontal_flip')
 ADAM_RECIPE = ('--num_epochs', EPOCHS, '--no-horizontal_flip')
 FC_LAYERS = ('fc6', 'fc7', 'fc8')
-ADAM, DEFAULTS = 'fc6 fc7 fc8, Adam', 'fc6 fc7 fc8, defaults'
+ADAM = 'fc6 fc7 fc8, Adam'
 # FLOPs per image: multiply and add of each weight at each place; a trained layer also needs the
 # gradients of its weights and, except for the first one, of its input.
 CONV_FLOPS = 2 * (55**2 * 96 * 363 + 27**2 * 256 * 1200
@@ -60,6 +60,7 @@ def draw_full_weights(conv_weights, path):
 def contenders(train_list, val_list, weights, folder):
     """Return {(name, label): command}, in the order in which a round runs them."""
     commands = adam_contenders(train_list, val_list, weights[FC_LAYERS], folder)
+    commands.update(default_contenders(train_list, val_list, weights, folder))
     for trained in (FC_LAYERS, ('fc8',)):
         label, options = ' '.join(trained), {'cold cache': [], 'warm cache': []}
         ours = our_command(train_list, val_list, weights[trained], folder, trained, RECIPE)
@@ -86,7 +87,7 @@ def our_command(train_list, val_list, weights, folder, trained, recipe):
 
 
 def adam_contenders(train_list, val_list, weights, folder):
-    """Return {(name, label): command} of the default recipes and of careful PyTorch."""
+    """Return {(name, label): command} of the recipe ADAM and of careful PyTorch."""
     ours = our_command(train_list, val_list, weights, folder, FC_LAYERS, ADAM_RECIPE)
     commands = {('cold cache', ADAM): ours, ('warm cache', ADAM): ours}
     if importlib.util.find_spec('torch'):
@@ -94,10 +95,18 @@ def adam_contenders(train_list, val_list, weights, folder):
                   weights, EPOCHS, os.path.join(folder, 'features.pt')]
         commands['PyTorch, cold cache', ADAM] = theirs
         commands['PyTorch, warm cache', ADAM] = theirs
-    ours = our_command(train_list, val_list, weights, folder, FC_LAYERS, ('--num_epochs', '5'))
-    for name, more in (('cold cache', []), ('warm cache', []),
-                       ('without cache', ['--cache_features', 'off'])):
-        commands[name, DEFAULTS] = ours + more
+    return commands
+
+
+def default_contenders(train_list, val_list, weights, folder):
+    """Return {(name, label): command} of the default recipe; fc7 and fc8 are trained by default."""
+    commands = {}
+    for trained in (FC_LAYERS, FC_LAYERS[1:]):
+        ours = our_command(train_list, val_list, weights[trained], folder, trained,
+                           ('--num_epochs', '5'))
+        for name, more in (('cold cache', []), ('warm cache', []),
+                           ('without cache', ['--cache_features', 'off'])):
+            commands[name, f'{" ".join(trained)}, defaults'] = ours + more
     return commands
 
 
@@ -197,7 +206,7 @@ def main(train_list, val_list, conv_weights, rounds='3', *names):
     with tempfile.TemporaryDirectory() as folder:
         full_weights = os.path.join(folder, 'full.npy')
         draw_full_weights(conv_weights, full_weights)
-        weights = {FC_LAYERS: conv_weights, ('fc8',): full_weights}
+        weights = {FC_LAYERS: conv_weights, FC_LAYERS[1:]: full_weights, ('fc8',): full_weights}
         commands = contenders(train_list, val_list, weights, folder)
         for _ in range(int(rounds)):
             decode.append(decoding_rate(paths))
