@@ -43,7 +43,7 @@ def test_the_script_as_a_user_runs_it(small_settings, run_dir, tmp_path):
     done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert (done.returncode, done.stderr) == (0, '') and done.stdout.isascii()
     lines = done.stdout.splitlines()
-    assert lines[14].startswith('pool5 of 25 views')  # 10 images, their mirror images, and 5
+    assert lines[14].startswith('pool5 of 15 views')  # one of 10 images each, and 5
     assert lines[15].startswith('  epoch  train loss') and lines[16].split()[0] == '1/1'
     assert lines[17].startswith('best epoch 1: ')
     accuracy = float(read_csv(f'{run_dir}/metrics.csv')[0]['val_accuracy'])

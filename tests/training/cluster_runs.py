@@ -14,7 +14,9 @@ import numpy as np
 from runtime.tf1 import tf
 from tests.helpers import ROOT
 
-TOLERANCE = 1e-6
+# A fiftieth of Adam's step with the default learning_rate: workers compute features in batches of
+# other sizes, whose last bits differ, and Adam divides small gradients by their size.
+TOLERANCE = 2e-6
 PEER_LOST = (r'error: another worker .*\. Started again with the same --run_dir, the run resumes '
              r'from its last checkpoint\n')
 
