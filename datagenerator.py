@@ -118,13 +118,14 @@ class ImageDataGenerator:
 
     def drawn_views(self, num_epochs: int) -> np.ndarray:
         """Return which views of this shard's images the first epochs take, bool [views, n]."""
+        positions = np.arange(self.data_size)
         drawn = np.full((len(self.views), self.data_size), self.all_views)
         for epoch in range(num_epochs):
             if drawn.all():
                 break
             order = draw_epoch(self.seed, epoch, self.data_size, False, len(self.views))
-            drawn[order.views, order.order] = True
-        return drawn[:, self.in_shard(np.arange(self.data_size))]
+            drawn[order.views, positions] = True
+        return drawn[:, self.in_shard(positions)]
 
     def next_batch(self, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
         """Return the next batch: images minus the mean, float32, and one-hot labels.

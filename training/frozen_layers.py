@@ -23,7 +23,7 @@ def compute_features(store, missing, compute, num_threads, progress, broken):
 
     def run(batch):
         positions, pixels = batch
-        return positions, compute(pixels.reshape(-1, *pixels.shape[2:])) if len(positions) else None
+        return positions, compute(pixels.reshape(-1, *pixels.shape[2:]))
     done = iter(progress(range(len(missing)), len(missing)))
     for num_views, paths in group_by_number_of_views(missing).items():
         height_and_width, errors = next(iter(missing[paths[0]].values())).size[::-1], {}
@@ -31,10 +31,10 @@ def compute_features(store, missing, compute, num_threads, progress, broken):
             split(paths, max(1, ROWS_PER_RUN // num_views)), load,
             (num_views, *height_and_width, 3), errors, num_threads,
             lambda results, count: itertools.islice(done, count))
+        readable = (batch for batch in batches if len(batch[0]))
         with ThreadPoolExecutor(RUNS_AT_ONCE) as pool:
-            for positions, features in prefetch_map(run, batches, pool, ahead=RUNS_AT_ONCE):
-                if len(positions):
-                    store.append([key for n in positions for key in missing[paths[n]]], features)
+            for positions, features in prefetch_map(run, readable, pool, ahead=RUNS_AT_ONCE):
+                store.append([key for n in positions for key in missing[paths[n]]], features)
         broken.update({paths[position]: message for position, message in errors.items()})
     next(done, None)  # ends the progress bar
     store.commit()

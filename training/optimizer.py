@@ -73,7 +73,7 @@ def make_train_op(loss, learning_rate, setup, from_scratch, pretrained):
     gradients = tf.gradients(scale * loss, variables)
     sampled = {variable.op.name: sample_gradient(gradient, scale)
                for variable, gradient in zip(variables, gradients, strict=True)}
-    gradients = finish(add_weight_decay(gradients, variables, scale, setup.weight_decay))
+    gradients = wait_for_all(add_weight_decay(gradients, variables, scale, setup.weight_decay))
     return apply_gradients(gradients, learning_rate, setup, from_scratch, pretrained), sampled
 
 
@@ -102,7 +102,7 @@ def add_weight_decay(gradients, variables, scale, weight_decay):
             for gradient, variable in zip(gradients, variables, strict=True)]
 
 
-def finish(gradients):
+def wait_for_all(gradients):
     """Return the gradients, none of which is used before all are computed.
 
     On a CPU, an update that goes through memory beside a matrix product slows it down by more than
