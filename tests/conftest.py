@@ -5,6 +5,7 @@ import dataclasses
 import os
 import shlex
 import shutil
+import signal
 
 import cv2
 import numpy as np
@@ -25,8 +26,14 @@ from tests.helpers import (
 
 
 def pytest_configure(config):
-    """Let the test processes share a GPU: plain TensorFlow's sessions would take all its memory."""
+    """Let the test processes share a GPU, and let Ctrl-C reach the commands that tests start.
+
+    Plain TensorFlow's sessions would take all memory of the GPU. A shell without job control lets
+    what it starts in the background ignore Ctrl-C, and so would their child processes.
+    """
     os.environ.setdefault('TF_FORCE_GPU_ALLOW_GROWTH', 'true')
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_runtest_setup(item):
