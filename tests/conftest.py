@@ -26,14 +26,8 @@ from tests.helpers import (
 
 
 def pytest_configure(config):
-    """Let the test processes share a GPU, and let Ctrl-C reach the commands that tests start.
-
-    Plain TensorFlow's sessions would take all memory of the GPU. A shell without job control lets
-    what it starts in the background ignore Ctrl-C, and so would their child processes.
-    """
+    """Let the test processes share a GPU: plain TensorFlow's sessions would take all its memory."""
     os.environ.setdefault('TF_FORCE_GPU_ALLOW_GROWTH', 'true')
-    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_runtest_setup(item):
@@ -206,3 +200,19 @@ def run_dir(tmp_path):
     yield str(tmp_path / 'run')
     for checkpoints in tmp_path.rglob('checkpoints'):
         shutil.rmtree(checkpoints)
+
+
+@pytest.fixture
+def default_signals():
+    """Signals act as in a terminal, also where the tests run under nohup or in the background.
+
+    There, some are ignored, and children inherit it.
+    """
+    numbers = signal.SIGHUP, signal.SIGTERM, signal.SIGINT
+    before = {number: signal.getsignal(number) for number in numbers}
+    for number in (signal.SIGHUP, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)

@@ -24,7 +24,7 @@ from tests.helpers import (
     run_main,
 )
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures('default_signals')]
 # finetune.py with a training step that does not end.
 ENDLESS_STEP = '''
 import sys, time; sys.path.insert(0, sys.argv.pop(1))

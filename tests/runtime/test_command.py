@@ -46,6 +46,7 @@ def test_sigterm_ends_with_blocks_and_the_process_with_143():
     assert process.returncode == 143
 
 
+@pytest.mark.usefixtures('default_signals')
 def test_a_deferred_signal_is_noted_and_handlers_come_back():
     before = signal.getsignal(signal.SIGINT)
     with defer_signals() as caught:

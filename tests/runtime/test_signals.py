@@ -12,20 +12,7 @@ import pytest
 from runtime.signals import defer_signals
 from tests.helpers import ROOT
 
-pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(autouse=True)
-def default_signals():
-    """Signals act as in a terminal, also where the tests run under nohup: children inherit it."""
-    numbers = signal.SIGHUP, signal.SIGTERM, signal.SIGINT
-    before = {number: signal.getsignal(number) for number in numbers}
-    for number in (signal.SIGHUP, signal.SIGTERM):
-        signal.signal(number, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures('default_signals')]
 
 
 # Sleeps until a signal, then prints twice as a report does.
